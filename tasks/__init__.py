@@ -1,0 +1,1 @@
+"""Stages and everything that runs without Prefect."""

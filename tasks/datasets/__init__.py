@@ -1,0 +1,47 @@
+"""Image sources: one file a source, each a function that returns an :class:`ImageSet`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images in memory, decoded once.
+
+    Attributes
+    ----------
+    images
+        ``uint8 [N, C, H, W]`` with C = 1 or 3.
+    labels
+        ``int64 [N]``, class numbers ``0 … len(classes) - 1``.
+    sample_ids
+        N unique, stable names: the same image keeps its id when others leave or the order changes.
+    sources
+        N references into the source, e.g. ``train-00000-of-00001.parquet#17`` or a file path.
+    is_test
+        ``bool [N]``, true for the source's own test part.
+    classes
+        Class names in order of class number.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    is_test: NDArray[np.bool_]
+    classes: tuple[str, ...]
+
+
+Source = Callable[[Path, int | None], ImageSet]
+"""``load(path, resize)``; ``resize`` is the side in pixels to scale every image to, or None."""
+
+SOURCES: Registry[Source] = Registry("datasets")
+register = SOURCES.register

@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all, their digests, and the lock on a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from tasks.errors import ExpungeError
+
+STATE = Path(".expunge")
+"""Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path``; on success flush it to disk and rename it there.
+
+    When the body raises, or the disk is full, ``path`` stays as it was and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8."""
+    with write_whole(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole: indented, keys in the given order, NaN and infinity refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises
+    ------
+    ExpungeError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
+    except ValueError as error:
+        raise ExpungeError(f"{path} is not valid JSON ({error}); restore it: dvc checkout --force") from None
+
+
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Hex digest of a file's bytes; ``md5`` is what DVC records for a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock that keeps a second process out of an output folder.
+
+    The lock lies in ``.expunge/locks``, not in the folder: DVC deletes a stage's outputs before
+    it starts the stage. The operating system frees it when the process dies, however it dies.
+
+    Raises
+    ------
+    ExpungeError
+        If another process holds it; the message names that process.
+    """
+    path = STATE / "locks" / (str(folder).replace("/", "-") + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = path.with_suffix(".pid")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = owner.read_text().strip() if owner.exists() else "unknown"
+        raise ExpungeError(
+            f"{folder} is being written by process {pid}; wait for it or end it (kill {pid}), then run again"
+        ) from None
+    try:
+        owner.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        lock.release()
