@@ -211,11 +211,15 @@ class Finetune(Section):
 
 
 class Mia(Section):
-    """The membership inference attack and its intervals."""
+    """The membership inference attack and its intervals.
+
+    ``margin``: how far the result's AUC may lie from the reference's and still count as the same.
+    """
 
     seed: Seed = 4
     folds: Annotated[int, Field(ge=2, le=1000)] = 10
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 
 
 class Report(Section):
@@ -314,7 +318,7 @@ def _problem(entry: Any, schema: type[Section], where: str) -> str:
 def _fields_at(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         field = schema.model_fields.get(str(part))
-        models = [kind for kind in _models_in(field.annotation)] if field else []
+        models = _models_in(field.annotation) if field else []
         if not models:
             return []
         schema = models[0]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The only training loop, prediction, augmentation, weights and checkpoints."""

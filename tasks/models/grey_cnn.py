@@ -1,0 +1,23 @@
+"""A convolutional net for small grey images such as 28×28 Fashion-MNIST."""
+
+from __future__ import annotations
+
+import torch
+
+from tasks.models import Architecture, register
+from tasks.models._blocks import ConvNet
+from tasks.params import Section
+
+
+@register
+class GreyCnn(Architecture):
+    """Blocks of 16, 32 and 64 channels; about 24,000 weights, 1,000 images a second and core."""
+
+    def __init__(self, channels: int, classes: int, options: Section) -> None:  # noqa: ARG002
+        super().__init__()
+        self.net = ConvNet(channels, classes, (16, 32, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``[B, K]`` of images ``[B, C, H, W]``."""
+        logits: torch.Tensor = self.net(x)
+        return logits

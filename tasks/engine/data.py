@@ -1,0 +1,55 @@
+"""Images as tensors on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+CENTRE, SCALE = 127.5, 64.0
+"""Pixels become ``(value − 127.5) / 64``. Constants, not statistics of the data: a mean over the
+training set would carry a trace of the forgotten samples into every later model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Labelled images, moved to the device once.
+
+    Attributes
+    ----------
+    images
+        ``uint8 [N, C, H, W]``.
+    labels
+        ``int64 [N]``.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.images.device
+
+    def subset(self, rows: NDArray[np.int64] | torch.Tensor) -> Data:
+        """Copy of the given rows, in the given order."""
+        index = torch.as_tensor(rows, device=self.device)
+        return Data(self.images.index_select(0, index), self.labels.index_select(0, index))
+
+
+def to_device(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], device: torch.device
+) -> Data:
+    """Move the given rows of an image array to the device."""
+    return Data(torch.from_numpy(images[rows]).to(device), torch.from_numpy(labels[rows]).to(device))
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """``uint8 [B, C, H, W]`` to ``float32`` in channels-last layout, about zero mean and unit spread."""
+    floats = images.to(torch.float32, memory_format=torch.channels_last)
+    return floats.sub_(CENTRE).div_(SCALE)

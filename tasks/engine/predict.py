@@ -1,0 +1,44 @@
+"""Logits of many images, and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tasks.engine.data import normalise
+
+BATCH = 500
+"""Images a forward pass: large enough to be fast, small enough for a laptop's caches."""
+
+
+@torch.inference_mode()
+def logits(
+    model: nn.Module, images: NDArray[np.uint8] | torch.Tensor, batch_size: int = BATCH
+) -> NDArray[Any]:
+    """Logits ``float32 [N, K]`` of images ``uint8 [N, C, H, W]``, in evaluation mode.
+
+    Always in float32, whatever precision the training used: an attack compares losses that differ by
+    less than what bfloat16 resolves. The model's training mode is as before afterwards.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    batches = torch.split(torch.as_tensor(images), batch_size)
+    rows = [model(normalise(batch.to(device))).float().cpu() for batch in batches]
+    model.train(was_training)
+    return torch.cat(rows).numpy()
+
+
+def accuracy(logits_NK: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Share of rows whose largest logit is the label's."""
+    return float((logits_NK.argmax(axis=1) == labels).mean())
+
+
+def cross_entropy(logits_NK: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Mean cross-entropy in nats."""
+    rows = torch.from_numpy(logits_NK)
+    return float(nn.functional.cross_entropy(rows, torch.from_numpy(labels)))

@@ -1,0 +1,38 @@
+"""Building blocks that several architectures share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """3×3 convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class ConvNet(nn.Module):
+    """One :func:`conv_block` and a 2×2 max-pooling a width, global average, linear head.
+
+    Parameters
+    ----------
+    channels, classes
+        Of the images and of the labels.
+    widths
+        Output channels of the blocks, first to last.
+    """
+
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        inputs = (channels, *widths[:-1])
+        self.blocks = nn.Sequential(
+            *(nn.Sequential(conv_block(i, o), nn.MaxPool2d(2)) for i, o in zip(inputs, widths, strict=True))
+        )
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``[B, K]`` of images ``[B, C, H, W]``."""
+        logits: torch.Tensor = self.head(self.blocks(x).mean(dim=(2, 3)))
+        return logits
