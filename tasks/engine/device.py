@@ -49,3 +49,8 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "bfloat16": str(computes_bfloat16(device)).lower(),
     }
+
+
+def describe_current() -> dict[str, str | int]:
+    """Describe the device that ``auto`` would choose; for records."""
+    return describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

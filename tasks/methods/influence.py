@@ -50,7 +50,9 @@ class Influence(Method):
         weights = {name: value.detach() for name, value in model.named_parameters()}
         generator = torch.Generator().manual_seed(self.seed)
         sample = sets.retain.subset(torch.randperm(len(sets.retain), generator=generator)[: o.samples])
-        gradient = _scaled(loss_gradient(model, sets.forget, o.batch_size), len(sets.forget) / len(sets.retain))
+        gradient = _scaled(
+            loss_gradient(model, sets.forget, o.batch_size), len(sets.forget) / len(sets.retain)
+        )
 
         def damped(v: Weights) -> Weights:
             product = gauss_newton_product(model, weights, sample, v, o.batch_size)
@@ -62,7 +64,9 @@ class Influence(Method):
         with torch.no_grad():
             for name, value in model.named_parameters():
                 value.add_(step[name], alpha=o.scale)
-        self.on_epoch(1, {"unlearn/residual": residual, "unlearn/step_norm": _dot(step, step) ** 0.5 * o.scale})
+        self.on_epoch(
+            1, {"unlearn/residual": residual, "unlearn/step_norm": _dot(step, step) ** 0.5 * o.scale}
+        )
 
 
 def loss_gradient(model: nn.Module, data: Data, batch_size: int) -> Weights:
@@ -88,7 +92,7 @@ def gauss_newton_product(
             result: torch.Tensor = functional_call(model, w, (inputs,))
             return result
 
-        logits, jv = jvp(outputs, (weights,), (v,))
+        logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
         p = softmax(logits, dim=1)
         hjv = p * (jv - (p * jv).sum(dim=1, keepdim=True))
         (product,) = vjp(outputs, weights)[1](hjv)

@@ -71,9 +71,7 @@ def importance(model: nn.Module, data: Data, batch_size: int) -> list[torch.Tens
     model.eval()
     weights = list(model.parameters())
     sums = [torch.zeros_like(weight) for weight in weights]
-    pairs = zip(
-        torch.split(data.images, batch_size), torch.split(data.labels, batch_size), strict=True
-    )
+    pairs = zip(torch.split(data.images, batch_size), torch.split(data.labels, batch_size), strict=True)
     for images, labels in pairs:
         loss = cross_entropy(model(normalise(images)), labels)
         for total, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):

@@ -1,0 +1,229 @@
+"""What all stages share: parameters, the lock, the record of the run, errors as one line.
+
+A stage is a plain function from parameters to metrics, which reads and writes files below ``data/``.
+:class:`Stage` turns it into a command: ``python -m tasks.<stage>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from tasks import journal
+from tasks.errors import ExpungeError
+from tasks.files import digest, only_writer, write_json
+from tasks.params import Params, load
+
+BAD_INPUT = 2
+"""Exit status when the user has to mend something; running the stage again would not help."""
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "dvc", "mlflow", "prefect", "safetensors")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of ``dvc.yaml``.
+
+    Attributes
+    ----------
+    name
+        Of the stage, and of its folder below ``data/``.
+    function
+        The work: ``function(params, on_epoch)`` returns the stage's final metrics.
+    reads
+        The inputs below ``data/``, as in ``dvc.yaml``.
+    sections
+        Sections of ``params.yaml`` that the record shows.
+    expensive
+        Whether a wrong option of a *later* stage should end this one early; see :mod:`tasks.check`.
+    """
+
+    name: str
+    function: Callable[[Params, OnEpoch], Mapping[str, float]]
+    reads: tuple[str, ...]
+    sections: tuple[str, ...]
+    expensive: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the outputs lie."""
+        return Path("data") / self.name
+
+    def main(self, argv: Sequence[str] | None = None) -> NoReturn:
+        """Run the stage as a command and exit with its status.
+
+        0: done. 1: a defect, with its traceback. 2: bad input, one line on standard error. 74: the
+        operating system refused to read or write, e.g. a full disk. 130, 143: interrupted, ended.
+        """
+        parser = argparse.ArgumentParser(
+            prog=f"python -m tasks.{self.name}",
+            description=f"{(sys.modules[self.function.__module__].__doc__ or '').strip()} "
+            f"Reads params.yaml and data/, writes {self.folder}/. Usually started by: dvc repro {self.name}",
+        )
+        parser.parse_args(argv)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+        logging.captureWarnings(True)
+        signal.signal(signal.SIGTERM, _end)
+        try:
+            self._run(load())
+        except ExpungeError as error:
+            sys.exit(_complain(self.name, str(error), BAD_INPUT))
+        except KeyboardInterrupt:
+            sys.exit(_complain(self.name, "interrupted; run it again to resume after the last epoch", 130))
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            sys.exit(_complain(self.name, f"{error.strerror or error}{where}", 74))
+        sys.exit(0)
+
+    def _run(self, params: Params) -> None:
+        inputs = {path: content_digest(Path(path)) for path in self.reads if Path(path).exists()}
+        check = _start_check() if self.expensive else None
+        with only_writer(self.folder), journal.record(self.name, params.tracking, Path.cwd()) as run:
+            started = datetime.now(UTC)
+            clock = time.perf_counter()
+            git = git_state()
+            run.params(
+                flatten({name: getattr(params, name).model_dump(mode="json") for name in self.sections})
+            )
+            run.tags(git)
+            for path, md5 in inputs.items():
+                run.dataset(path, path, md5, "input")
+
+            def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+                run.metrics(metrics, step=epoch)
+                _finish_check(check, wait=False)
+
+            metrics = dict(self.function(params, on_epoch))
+            _finish_check(check, wait=True)
+            run.metrics(metrics)
+            outputs = {str(path): digest(path) for path in sorted(self.folder.iterdir()) if path.is_file()}
+            run.tags({f"dvc.out.{path}": md5 for path, md5 in outputs.items()})
+            run.tags({f"dvc.in.{path}": md5 for path, md5 in inputs.items()})
+            self._record_files(run)
+            write_json(
+                self.folder / "run.json",
+                {
+                    "run": run.key,
+                    "pipeline": run.pipeline,
+                    "stage": self.name,
+                    "started": started.isoformat(timespec="seconds"),
+                    "seconds": round(time.perf_counter() - clock, 3),
+                    **git,
+                    "environment": environment(),
+                    "inputs": inputs,
+                    "outputs": outputs,
+                },
+            )
+
+    def _record_files(self, run: journal.Journal) -> None:
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in {".png", ".html"}:
+                run.artifact(path, "figures" if path.suffix == ".png" else "")
+            elif path.suffix in {".json", ".csv"} and path.name not in {
+                "run.json",
+                "samples.csv",
+                "manifest.csv",
+            }:
+                run.artifact(path, "tables")
+        if (self.folder / "weights.json").exists():
+            run.model(self.folder)
+            run.tags({"weights.sha256": json.loads((self.folder / "weights.json").read_text())["sha256"]})
+
+
+def environment() -> dict[str, Any]:
+    """Python, libraries and processor: what decides the bits of a result beside the seed."""
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if "tasks.engine.device" in sys.modules:  # only stages that compute have a device
+        found |= sys.modules["tasks.engine.device"].describe_current()
+    return found
+
+
+def git_state() -> dict[str, str]:
+    """Commit of the checkout and whether tracked files differ from it; empty outside Git."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain", "-uno"))).lower()}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def content_digest(path: Path) -> str:
+    """MD5 of a file or a folder, as DVC records it.
+
+    A folder's is the MD5 of the sorted JSON list of its files' MD5s and paths, with ``.dir`` after it.
+    """
+    if path.is_file():
+        return digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    entries = sorted(
+        ({"md5": digest(file), "relpath": file.relative_to(path).as_posix()} for file in files),
+        key=lambda entry: entry["relpath"],
+    )
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` to ``{"a.b": 1}``, the way DVC names parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _start_check() -> subprocess.Popen[str]:
+    """Validate the options of all stages in a process of its own, beside the work.
+
+    This stage's outputs cannot depend on other stages' options or code, so it must not import them.
+    """
+    return subprocess.Popen(
+        (sys.executable, "-m", "tasks.check"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _finish_check(check: subprocess.Popen[str] | None, *, wait: bool) -> None:
+    if check is None or (not wait and check.poll() is None):
+        return
+    _, complaint = check.communicate()
+    if check.returncode == BAD_INPUT:
+        raise ExpungeError(complaint.strip().removeprefix("expunge check: "))
+
+
+def _complain(name: str, message: str, status: int) -> int:
+    print(f"expunge {name}: {message}", file=sys.stderr)
+    return status
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,56 @@
+"""Make the original model forget the forget set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tasks.datasets._manifest import load_roles
+from tasks.engine import device as devices
+from tasks.engine.data import to_device
+from tasks.engine.outputs import write
+from tasks.engine.training import Epoch, OnEpoch, ignore
+from tasks.engine.weights import load
+from tasks.methods import METHODS, Sets
+from tasks.params import Params
+from tasks.stage import Stage
+
+READS = (
+    "data/split/images.npy",
+    "data/split/manifest.csv",
+    "data/split/classes.json",
+    "data/train/weights.safetensors",
+    "data/train/weights.json",
+)
+
+
+def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
+    """Apply ``unlearn.method`` to the original weights; write weights, logits, history and metrics."""
+    split = load_roles()
+    manifest = split.manifest
+    target = devices.choose(params.runtime)
+    model, info = load(Path("data/train"))
+    model.to(target)
+    sets = Sets(
+        retain=to_device(split.images, manifest.labels, manifest.indices("retain"), target),
+        forget=to_device(split.images, manifest.labels, manifest.indices("forget"), target),
+    )
+    history: list[Epoch] = []
+
+    def keep(epoch: int, metrics: Epoch) -> None:
+        history.append(metrics)
+        on_epoch(epoch, metrics)
+
+    method = METHODS.get(params.unlearn.method)
+    options = params.unlearn.options(method.Options, where="params.yaml: unlearn")
+    start = time.perf_counter()
+    method(options, params.unlearn.seed, keep).unlearn(model, sets)
+    seconds = time.perf_counter() - start
+    return write(
+        Path("data/unlearn"), model, info, split.images, manifest.labels, manifest.roles,
+        history=history, seconds=seconds,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    Stage("unlearn", unlearn, READS, ("unlearn", "runtime")).main()
