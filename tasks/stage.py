@@ -47,7 +47,7 @@ class Stage:
     function
         The work: ``function(params, on_epoch)`` returns the stage's final metrics.
     reads
-        The inputs below ``data/``, as in ``dvc.yaml``.
+        The inputs below ``data/``, as in ``dvc.yaml``; a function where parameters name them.
     sections
         Sections of ``params.yaml`` that the record shows.
     expensive
@@ -56,7 +56,7 @@ class Stage:
 
     name: str
     function: Callable[[Params, OnEpoch], Mapping[str, float]]
-    reads: tuple[str, ...]
+    reads: tuple[str, ...] | Callable[[Params], tuple[str, ...]]
     sections: tuple[str, ...]
     expensive: bool = False
 
@@ -92,7 +92,6 @@ class Stage:
         sys.exit(0)
 
     def _run(self, params: Params) -> None:
-        inputs = {path: content_digest(Path(path)) for path in self.reads if Path(path).exists()}
         check = _start_check() if self.expensive else None
         with only_writer(self.folder), journal.record(self.name, params.tracking, Path.cwd()) as run:
             started = datetime.now(UTC)
@@ -102,8 +101,6 @@ class Stage:
                 flatten({name: getattr(params, name).model_dump(mode="json") for name in self.sections})
             )
             run.tags(git)
-            for path, md5 in inputs.items():
-                run.dataset(path, path, md5, "input")
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 run.metrics(metrics, step=epoch)
@@ -112,6 +109,10 @@ class Stage:
             metrics = dict(self.function(params, on_epoch))
             _finish_check(check, wait=True)
             run.metrics(metrics)
+            reads = self.reads(params) if callable(self.reads) else self.reads
+            inputs = {path: content_digest(Path(path)) for path in reads if Path(path).exists()}
+            for path, md5 in inputs.items():
+                run.dataset(path, path, md5, "input")
             outputs = {str(path): digest(path) for path in sorted(self.folder.iterdir()) if path.is_file()}
             run.tags({f"dvc.out.{path}": md5 for path, md5 in outputs.items()})
             run.tags({f"dvc.in.{path}": md5 for path, md5 in inputs.items()})

@@ -11,7 +11,7 @@ from tasks.params import Section
 
 @register
 class GreyCnn(Architecture):
-    """Blocks of 16, 32 and 64 channels; about 24,000 weights, 1,000 images a second and core."""
+    """Blocks of 16, 32 and 64 channels; 34,000 weights for 10 classes."""
 
     def __init__(self, channels: int, classes: int, options: Section) -> None:  # noqa: ARG002
         super().__init__()

@@ -14,7 +14,7 @@ from tasks.params import Section
 
 @register
 class SmallCnn(Architecture):
-    """Three blocks of convolution, batch norm, ReLU and pooling; about 95,000 weights."""
+    """Three blocks of convolution, batch norm, ReLU and pooling; 114,000 weights for 3×32×32 and 10 classes."""
 
     class Options(Section):
         """``widths``: channels of the three blocks."""
