@@ -88,13 +88,13 @@ class Forget(Section):
     """Which training samples are to be forgotten.
 
     ``random``: ``fraction`` of every class. ``class``: all samples of ``classes``, or ``fraction`` of
-    them. ``ids``: the sample ids in the text file ``ids_file``, one a line.
+    them. ``ids``: the sample ids in the text file ``ids_file``, one a line; the other kinds ignore it.
     """
 
     kind: Literal["random", "class", "ids"] = "random"
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     classes: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    ids_file: str | None = None
+    ids_file: Annotated[str, Field(min_length=1)] = "data/forget.txt"
 
     @model_validator(mode="before")
     @classmethod
@@ -111,12 +111,8 @@ class Forget(Section):
             raise ValueError("kind class needs classes, a list of class numbers such as [3]")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes {list(self.classes)} names a class twice")
-        if self.kind == "ids" and not self.ids_file:
-            raise ValueError("kind ids needs ids_file, a text file with one sample id a line")
         if self.kind != "class" and self.classes:
             raise ValueError(f"classes belongs to kind class, not to kind {self.kind}")
-        if self.kind != "ids" and self.ids_file:
-            raise ValueError(f"ids_file belongs to kind ids, not to kind {self.kind}")
         if self.kind == "ids" and self.fraction is not None:
             raise ValueError("fraction does not belong to kind ids")
         return self
