@@ -1,0 +1,48 @@
+"""Which samples an attack is measured on: as many non-members as members of every class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import ExpungeError
+
+
+def match_classes(
+    members: NDArray[np.int64], nonmembers: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Draw equal numbers of members and non-members of each class.
+
+    A class keeps as many samples a side as its smaller side has; the larger side is drawn from
+    without replacement. Otherwise an attack could tell the sides apart by how hard their classes are.
+
+    Parameters
+    ----------
+    members, nonmembers
+        Class numbers ``int64 [n]`` and ``int64 [m]``.
+    seed
+        The same seed draws the same samples.
+
+    Returns
+    -------
+    tuple
+        Two arrays of positions of equal length, ascending: into ``members`` and into ``nonmembers``.
+
+    Raises
+    ------
+    ExpungeError
+        If no class has both a member and a non-member.
+    """
+    random = np.random.default_rng(seed)
+    sides: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
+    for label in np.intersect1d(members, nonmembers):
+        found = [np.flatnonzero(labels == label) for labels in (members, nonmembers)]
+        count = min(map(len, found))
+        for side, positions in zip(sides, found, strict=True):
+            side.append(random.permutation(positions)[:count])
+    if not sides[0]:
+        raise ExpungeError(
+            "no test sample is of the same class as a forget sample; the attack compares samples of "
+            "the same classes, so the test part needs some of each class that is to be forgotten"
+        )
+    return np.sort(np.concatenate(sides[0])), np.sort(np.concatenate(sides[1]))
