@@ -10,7 +10,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -158,22 +157,19 @@ def main() -> None:
     start = time.perf_counter()
     logits(ours_model, images)
     evaluation = len(images) / (time.perf_counter() - start)
+    training = statistics.median(rates["ours"])
+    print(f"{arguments.model}: {seen} images 3×32×32 an epoch, batch {recipe.batch_size}")
     print(
-        f"{arguments.model}, {seen} images 3×32×32 an epoch, batch {recipe.batch_size}, {arguments.threads} threads"
+        f"{arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
     )
     for name, values in rates.items():
-        print(
-            f"  {name:6s} images/s: median {statistics.median(values):7.0f}  rounds {[round(v) for v in values]}"
-        )
+        rounds = " ".join(f"{value:.0f}" for value in values)
+        print(f"  {name:6s} images/s: median {statistics.median(values):7.0f}  rounds {rounds}")
     for other in ("bare", "plain"):
         ratios = [a / b for a, b in zip(rates["ours"], rates[other], strict=True)]
-        # the plain loop's first epoch also starts its workers
-        print(
-            f"  ours / {other}: median {statistics.median(islice(ratios, 1, None)):.2f}  rounds {[round(r, 2) for r in ratios]}"
-        )
-    print(
-        f"  evaluation {evaluation:.0f} images/s, {evaluation / statistics.median(rates['ours']):.1f} times training"
-    )
+        median = statistics.median(ratios[1:])  # the plain loop's first epoch also starts its workers
+        print(f"  ours / {other}: median {median:.2f}  rounds {' '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print(f"  evaluation {evaluation:.0f} images/s, {evaluation / training:.1f} times training")
     print("  train loss (ours, plain):", "  ".join(f"{a:.3f} {b:.3f}" for a, b in losses))
 
 
