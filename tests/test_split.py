@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.datasets._manifest import load_split
+from tasks.errors import ExpungeError
+from tasks.params import Params, load, validate
+from tasks.split import split
+from tests.datasets.building import write_folders
+
+ROOT = Path(__file__).parent.parent
+EMBEDDED = ROOT / "data/fashion-mnist-10k"
+DEFAULTS = load(ROOT / "params.yaml").model_dump()
+
+
+def params(source: str, path: Path, forget: dict[str, Any] | None = None, **options: Any) -> Params:
+    section = {
+        "source": source,
+        "path": str(path),
+        "forget": forget or {"kind": "random", "fraction": 0.1},
+        **options,
+    }
+    return validate({**DEFAULTS, "split": section})
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image folder of 2 × 40 training and 2 × 2 test images; its parent is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return write_folders(tmp_path / "pets", count=40)
+
+
+def contents() -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path("data/split").iterdir()}
+
+
+def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = split(params("parquet", EMBEDDED))
+    assert metrics == {
+        "retain/count": 4050,
+        "forget/count": 450,
+        "val/count": 500,
+        "test/count": 5000,
+        "classes/count": 10,
+    }
+    assert sorted(contents()) == ["classes.json", "images.npy", "manifest.csv", "metrics.json", "samples.csv"]
+    assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
+    assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
+    loaded = load_split()
+    assert loaded.images.shape == (10_000, 1, 28, 28)
+    for role, count in (("retain", 405), ("forget", 45), ("val", 50), ("test", 500)):
+        rows = loaded.manifest.indices(role)
+        assert np.bincount(loaded.manifest.labels[rows]).tolist() == [count] * 10
+        assert {loaded.samples.sample_ids[row].split("/")[0] for row in rows} == (
+            {"test"} if role == "test" else {"train"}
+        )
+
+
+def test_row_i_is_the_same_sample_in_every_file(pets: Path) -> None:
+    split(params("image_folder", pets))
+    with Path("data/split/manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    loaded = load_split()
+    assert [row["sample_id"] for row in rows] == list(loaded.samples.sample_ids)
+    row = next(index for index, entry in enumerate(rows) if entry["sample_id"] == "train/dog/007.png")
+    expected = np.random.default_rng(107).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    assert np.array_equal(loaded.images[row], expected.transpose(2, 0, 1))
+    assert rows[row]["label"] == "1"
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(pets: Path) -> None:
+    split(params("image_folder", pets))
+    here = contents()
+    script = (
+        "import sys; from tasks.params import Params; from tasks.split import split; "
+        "split(Params.model_validate_json(sys.argv[1], strict=False))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, params("image_folder", pets).model_dump_json()],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"},
+    )
+    assert contents() == here
+
+
+def test_another_seed_gives_another_split_of_the_same_samples(pets: Path) -> None:
+    split(params("image_folder", pets))
+    first = contents()
+    split(params("image_folder", pets, seed=1))
+    second = contents()
+    assert first["images.npy"] == second["images.npy"]
+    assert first["samples.csv"] != second["samples.csv"]
+    assert first["manifest.csv"] != second["manifest.csv"]
+
+
+def test_another_forget_set_changes_the_manifest_alone(pets: Path) -> None:
+    split(params("image_folder", pets))
+    before = contents()
+    for forget in ({"kind": "random", "fraction": 0.3}, {"kind": "class", "classes": [1], "fraction": 0.2}):
+        split(params("image_folder", pets, forget))
+        after = contents()
+        changed = {name for name in after if after[name] != before[name]}
+        assert changed == {"manifest.csv", "metrics.json"}
+
+
+def test_ids_from_a_file_are_forgotten(pets: Path) -> None:
+    Path("ids.txt").write_text("# on request\ntrain/cat/003.png\ntrain/dog/031.png\n")
+    metrics = split(params("image_folder", pets, {"kind": "ids", "ids_file": "ids.txt"}))
+    assert metrics["forget/count"] == 2
+    manifest = load_split().manifest
+    named = {manifest.sample_ids[row] for row in manifest.indices("forget")}
+    assert named == {"train/cat/003.png", "train/dog/031.png"}
+
+
+def test_images_are_resized(pets: Path) -> None:
+    split(params("image_folder", pets, resize=16))
+    assert load_split().images.shape == (84, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("source", "forget", "message"),
+    [
+        ("image_folder", {"kind": "class", "classes": [5]}, "no class 5; classes are 0 (cat) to 1 (dog)"),
+        ("image_folder", {"kind": "class", "classes": [0, 1]}, "nothing is left to retain"),
+        ("image_folder", {"kind": "ids", "ids_file": "missing.txt"}, "missing.txt cannot be read"),
+        (
+            "parquet",
+            {"kind": "random", "fraction": 0.1},
+            "pets holds no train-*.parquet (found: test, train)",
+        ),
+    ],
+)
+def test_a_refused_request_writes_nothing(
+    pets: Path, source: str, forget: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ExpungeError) as caught:
+        split(params(source, pets, forget))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not Path("data").exists()
+
+
+def test_a_refused_request_leaves_the_last_split_as_it_was(pets: Path) -> None:
+    split(params("image_folder", pets))
+    before = contents()
+    (pets / "train/cat/000.png").write_bytes(b"no image")
+    with pytest.raises(ExpungeError, match=r"train/cat/000\.png"):
+        split(params("image_folder", pets))
+    assert contents() == before
+
+
+def test_a_source_that_breaks_the_rules_is_named(pets: Path) -> None:
+    for file in (pets / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(ExpungeError, match="class folder test/cat holds no images"):
+        split(params("image_folder", pets))
+    (pets / "test/cat").rmdir()
+    (pets / "test/dog").rmdir()
+    with pytest.raises(ExpungeError, match=f"^image_folder {pets}: no test images"):
+        split(params("image_folder", pets))
