@@ -253,6 +253,16 @@ class Params(Section):
     tracking: Tracking = Tracking()
 
 
+def in_use(params: Params) -> dict[str, Any]:
+    """Parameters as plain values, without the options of models and methods that are not chosen."""
+    values: dict[str, Any] = params.model_dump(mode="json")
+    for name, section in params:
+        if isinstance(section, Choice):
+            for other in set(section.model_extra or {}) - {section.chosen}:
+                del values[name][other]
+    return values
+
+
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check a params file.
 

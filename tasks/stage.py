@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from tasks import journal
 from tasks.errors import ExpungeError
 from tasks.files import digest, only_writer, write_json
-from tasks.params import Params, load
+from tasks.params import Params, in_use, load
 
 BAD_INPUT = 2
 """Exit status when the user has to mend something; running the stage again would not help."""

@@ -1,0 +1,92 @@
+"""The stages' deps in dvc.yaml cover what the stages import."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+
+from tasks.params import read_yaml
+from tasks.registry import choices
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
+ROOM_OF = {"split.source": "datasets", "train.model": "models", "unlearn.method": "methods"}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("tasks", cache_dir=None)
+
+
+def _file_of(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _closure(graph: grimp.ImportGraph, module: str) -> set[str]:
+    found = {module} | graph.find_upstream_modules(module)
+    # importing a module runs the __init__ of the packages that it lies in
+    return found | {name.rpartition(".")[0] for name in found if name.count(".") > 1} | {"tasks"}
+
+
+def _selections(deps: list[str]) -> list[dict[str, str]]:
+    keys = [key for key in ROOM_OF if any(f"${{{key}}}" in dep and dep.startswith("tasks/") for dep in deps)]
+    return [
+        dict(zip(keys, names, strict=True)) for names in product(*(choices(ROOM_OF[key]) for key in keys))
+    ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_of_a_stage_cover_every_module_that_it_imports_whatever_is_chosen(
+    stage: str, graph: grimp.ImportGraph
+) -> None:
+    deps: list[str] = STAGES[stage]["deps"]
+    for selection in _selections(deps):
+        modules = _closure(graph, f"tasks.{stage}")
+        for key, name in selection.items():
+            modules |= _closure(graph, f"tasks.{ROOM_OF[key]}.{name}")
+        filled = [re.sub(r"\$\{([a-z.]+)\}", lambda m: selection.get(m[1], m[0]), dep) for dep in deps]
+        covered = [ROOT / dep for dep in filled]
+        for module in sorted(modules - {"tasks"}):  # tasks/__init__.py holds a docstring alone
+            file = _file_of(module)
+            assert any(file == dep or dep in file.parents for dep in covered), (
+                f"{stage}: {file} with {selection}"
+            )
+
+
+def test_the_package_that_no_stage_depends_on_holds_no_code() -> None:
+    lines = (ROOT / "tasks/__init__.py").read_text().strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith('"""')
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_code_dep_of_a_stage_is_needed(stage: str, graph: grimp.ImportGraph) -> None:
+    modules = _closure(graph, f"tasks.{stage}")
+    for key, room in ROOM_OF.items():
+        if any(f"${{{key}}}" in dep for dep in STAGES[stage]["deps"]):
+            for name in choices(room):
+                modules |= _closure(graph, f"tasks.{room}.{name}")
+    files = {_file_of(module) for module in modules}
+    for dep in STAGES[stage]["deps"]:
+        path = ROOT / dep
+        if dep.startswith("tasks/") and "$" not in dep and dep != "tasks/templates":
+            assert any(file == path or path in file.parents for file in files), f"{stage}: {dep}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_inputs_that_a_stage_records_are_its_deps(stage: str) -> None:
+    import importlib
+
+    reads = getattr(importlib.import_module(f"tasks.{stage}"), "READS", None)
+    below_data = [dep for dep in STAGES[stage]["deps"] if dep.startswith("data/")]
+    if stage == "split":
+        assert reads is None
+        assert below_data == []
+    else:
+        assert sorted(reads or ()) == sorted(below_data)
