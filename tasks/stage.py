@@ -97,9 +97,8 @@ class Stage:
             started = datetime.now(UTC)
             clock = time.perf_counter()
             git = git_state()
-            run.params(
-                flatten({name: getattr(params, name).model_dump(mode="json") for name in self.sections})
-            )
+            values = in_use(params)
+            run.params(flatten({name: values[name] for name in self.sections}))
             run.tags(git)
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -214,7 +213,7 @@ def _start_check() -> subprocess.Popen[str]:
 
 
 def _finish_check(check: subprocess.Popen[str] | None, *, wait: bool) -> None:
-    if check is None or (not wait and check.poll() is None):
+    if check is None or check.stderr is None or check.stderr.closed or (not wait and check.poll() is None):
         return
     _, complaint = check.communicate()
     if check.returncode == BAD_INPUT:

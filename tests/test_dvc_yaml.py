@@ -29,9 +29,13 @@ def _file_of(module: str) -> Path:
 
 
 def _closure(graph: grimp.ImportGraph, module: str) -> set[str]:
-    found = {module} | graph.find_upstream_modules(module)
+    found: set[str] = {module} | graph.find_upstream_modules(module)
     # importing a module runs the __init__ of the packages that it lies in
     return found | {name.rpartition(".")[0] for name in found if name.count(".") > 1} | {"tasks"}
+
+
+def _filled(dep: str, selection: dict[str, str]) -> str:
+    return re.sub(r"\$\{([a-z.]+)\}", lambda found: selection.get(found[1], found[0]), dep)
 
 
 def _selections(deps: list[str]) -> list[dict[str, str]]:
@@ -50,8 +54,7 @@ def test_the_deps_of_a_stage_cover_every_module_that_it_imports_whatever_is_chos
         modules = _closure(graph, f"tasks.{stage}")
         for key, name in selection.items():
             modules |= _closure(graph, f"tasks.{ROOM_OF[key]}.{name}")
-        filled = [re.sub(r"\$\{([a-z.]+)\}", lambda m: selection.get(m[1], m[0]), dep) for dep in deps]
-        covered = [ROOT / dep for dep in filled]
+        covered = [ROOT / _filled(dep, selection) for dep in deps]
         for module in sorted(modules - {"tasks"}):  # tasks/__init__.py holds a docstring alone
             file = _file_of(module)
             assert any(file == dep or dep in file.parents for dep in covered), (
