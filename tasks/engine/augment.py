@@ -51,9 +51,13 @@ def _reflect(images: torch.Tensor, pad: int) -> torch.Tensor:
 
 
 def _reflected_index(size: int, pad: int, device: torch.device) -> torch.Tensor:
-    """``pad`` … 1, 0 … size−1, size−2 …: works for integers, which ``functional.pad`` does not reflect."""
-    index = torch.arange(-pad, size + pad, device=device).abs()
-    return torch.where(index >= size, 2 * (size - 1) - index, index).clamp_(0, size - 1)
+    """``pad`` … 1, 0 … size−1, size−2 …: works for integers, which ``functional.pad`` does not reflect.
+
+    The pattern repeats after ``2 · (size − 1)``, so a pad may be wider than the image.
+    """
+    period = max(1, 2 * (size - 1))
+    index = torch.arange(-pad, size + pad, device=device).remainder(period)
+    return torch.minimum(index, period - index)
 
 
 def cutout(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:

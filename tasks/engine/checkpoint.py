@@ -51,7 +51,7 @@ class Checkpoint:
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             log.warning("checkpoint %s is damaged; starting from the first epoch", self.path)
             return None
-        state: dict[str, Any] = torch.load(io.BytesIO(content[32:]), weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
         if state["identity"] != self.identity:
             log.info("checkpoint %s belongs to another training; starting from the first epoch", self.path)
             return None

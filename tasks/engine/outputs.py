@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.engine.predict import accuracy, cross_entropy, logits
-from tasks.engine.training import Epoch
+from tasks.engine.training import COLUMNS, Epoch
 from tasks.engine.weights import Info, store
+from tasks.errors import ExpungeError
 from tasks.files import write_json, write_text, write_whole
 
 
@@ -47,25 +49,35 @@ def write(
     -------
     metrics
         ``<role>/acc`` and ``<role>/loss`` (mean cross-entropy in nats) for each role, ``time/seconds``.
+
+    Raises
+    ------
+    ExpungeError
+        If a loss is not finite; nothing is written then.
     """
-    store(folder, model, info)
     rows = logits(model, images)
-    with write_whole(folder / "logits.npy") as file:
-        np.save(file, rows, allow_pickle=False)
-    write_text(folder / "history.csv", _table(history))
     groups = np.asarray(roles)
     metrics = {"time/seconds": seconds}
     for role in sorted(set(groups.tolist())):
         chosen = groups == role
         metrics[f"{role}/acc"] = accuracy(rows[chosen], labels[chosen])
-        metrics[f"{role}/loss"] = cross_entropy(rows[chosen], labels[chosen])
+        metrics[f"{role}/loss"] = loss = cross_entropy(rows[chosen], labels[chosen])
+        if not math.isfinite(loss):
+            raise ExpungeError(
+                f"the loss on the {role} samples is {loss}: the weights for {folder} diverged; "
+                "lower the learning rate or the method's strength"
+            )
+    store(folder, model, info)
+    with write_whole(folder / "logits.npy") as file:
+        np.save(file, rows, allow_pickle=False)
+    write_text(folder / "history.csv", _table(history))
     write_json(folder / "metrics.json", metrics)
     return metrics
 
 
 def _table(history: Sequence[Epoch]) -> str:
     """CSV with one row an epoch; a header alone when there was none."""
-    columns = list(history[0]) if history else ["train/loss", "train/acc", "val/loss", "val/acc", "lr"]
+    columns = list(history[0]) if history else COLUMNS
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epoch", *columns])

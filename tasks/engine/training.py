@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,11 +28,11 @@ log = logging.getLogger(__name__)
 Epoch = dict[str, float]
 """Metrics of one epoch, with the names that DVC and MLflow show."""
 
+COLUMNS = ("train/loss", "train/acc", "val/loss", "val/acc", "lr", "images_per_second")
+"""The metrics of an epoch of :func:`fit`, in order; those of ``val`` only if there is one."""
+
 OnEpoch = Callable[[int, Epoch], None]
 """Called after each epoch with its number, from 1, and its metrics."""
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""``loss(logits [B, K], labels [B])``, a scalar."""
 
 
 def ignore(epoch: int, metrics: Epoch) -> None:
@@ -76,24 +77,28 @@ def fit(
     checkpoint
         Where to save after each epoch and to resume from.
     on_epoch
-        Called after each epoch.
+        Called after each epoch; when resuming, first with the epochs restored, so that a record is whole.
 
     Raises
     ------
     ExpungeError
-        If there are fewer than two images, or the loss becomes NaN or infinite.
+        If there are fewer than two images, or a loss becomes NaN or infinite.
     """
     if len(data) < 2:
         raise ExpungeError(f"training needs at least 2 images, here are {len(data)}")
     optimizer, scheduler = optimizer_of(model, recipe, recipe.epochs * batches_per_epoch(data, recipe))
     done = Fit()
     first = _resume(checkpoint, model, optimizer, scheduler, done)
+    for epoch, row in enumerate(done.history, start=1):
+        on_epoch(epoch, row)
     forward = torch.compile(model) if recipe.compile else model
     for epoch in range(first, recipe.epochs + 1):
         row = _run_epoch(forward, data, recipe, optimizer, scheduler, seed=seed, epoch=epoch)
         done.seconds += row.pop("seconds")
         if val is not None:
             row |= evaluate(model, val)
+        row = {name: row[name] for name in COLUMNS if name in row}
+        _require_finite(row, epoch, recipe)
         done.history.append(row)
         _save(checkpoint, model, optimizer, scheduler, done)
         log.info("epoch %d/%d  %s", epoch, recipe.epochs, _line(row))
@@ -128,8 +133,11 @@ def optimizer_of(model: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LRS
         fused=True,
     )
     if recipe.schedule == "one_cycle":
+        rise = recipe.warmup
+        if rise * (steps + 1) == 1:  # it would end at the very first step: OneCycleLR divides by its length
+            rise -= 1e-9
         scheduler: LRScheduler = OneCycleLR(
-            optimizer, recipe.lr, total_steps=steps + 1, pct_start=recipe.warmup, cycle_momentum=False
+            optimizer, recipe.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False
         )
     elif recipe.schedule == "cosine":
         scheduler = CosineAnnealingLR(optimizer, T_max=steps)
@@ -171,10 +179,6 @@ def _run_epoch(
         seen += len(labels)
     mean_loss = float(loss_sum.item()) / seen  # waits for the device
     seconds = time.perf_counter() - start
-    if not torch.isfinite(loss_sum):
-        raise ExpungeError(
-            f"the training loss became {mean_loss} in epoch {epoch}; lower the recipe's lr ({recipe.lr:g})"
-        )
     return {
         "train/loss": mean_loss,
         "train/acc": int(hits.item()) / seen,
@@ -182,6 +186,14 @@ def _run_epoch(
         "images_per_second": seen / seconds,
         "seconds": seconds,
     }
+
+
+def _require_finite(row: Epoch, epoch: int, recipe: Recipe) -> None:
+    for name, key in (("training", "train/loss"), ("validation", "val/loss")):
+        if key in row and not math.isfinite(row[key]):
+            raise ExpungeError(
+                f"the {name} loss became {row[key]} in epoch {epoch}; lower the recipe's lr ({recipe.lr:g})"
+            )
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -16,6 +17,8 @@ from tasks.errors import ExpungeError
 from tasks.files import read_json, write_json, write_whole
 from tasks.models import MODELS, build
 from tasks.params import Section
+
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 class Info(Section):
@@ -34,9 +37,9 @@ class Info(Section):
     sha256: str
     model: str
     options: dict[str, object]
-    channels: int
-    size: tuple[int, int]
-    classes: tuple[str, ...]
+    channels: AtLeastOne
+    size: tuple[AtLeastOne, AtLeastOne]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 def create(info: Info, seed: int) -> nn.Module:
@@ -75,14 +78,14 @@ def load(folder: Path) -> tuple[nn.Module, Info]:
     Raises
     ------
     ExpungeError
-        If a file is missing or damaged, or the tensors are not those whose digest was recorded.
+        If a file is missing or damaged, the tensors are not those whose digest was recorded, or they
+        do not fit the model that is described.
     """
-    path = folder / "weights.safetensors"
+    path, description = folder / "weights.safetensors", folder / "weights.json"
     try:
-        info = Info.model_validate(read_json(folder / "weights.json"), strict=False)
+        info = Info.model_validate(read_json(description), strict=False)
     except ValidationError as error:
-        field = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ExpungeError(f"{folder / 'weights.json'}: {field} is wrong or missing; {RESTORE}") from None
+        raise ExpungeError(f"{description}{_problem(error)}; {RESTORE}") from None
     try:
         tensors = load_file(path)
     except FileNotFoundError:
@@ -91,9 +94,23 @@ def load(folder: Path) -> tuple[nn.Module, Info]:
         raise ExpungeError(f"{path} cannot be read ({error}); {RESTORE}") from None
     if tensor_digest(tensors) != info.sha256:
         raise ExpungeError(f"{path} is damaged: its tensors do not have the recorded SHA-256; {RESTORE}")
-    model = create(info, seed=0)
-    model.load_state_dict(tensors)
+    try:
+        model = create(info, seed=0)
+        model.load_state_dict(tensors)
+    except ValidationError as error:
+        raise ExpungeError(f"{description}{_problem(error, 'options')}; {RESTORE}") from None
+    except RuntimeError:  # of many lines, one a tensor
+        raise ExpungeError(
+            f"{path} does not fit the model that {description.name} describes "
+            f"({info.model}, {info.channels} channels, {len(info.classes)} classes); {RESTORE}"
+        ) from None
     return model.eval(), info
+
+
+def _problem(error: ValidationError, *path: str) -> str:
+    """What is wrong with ``weights.json``; ``path`` leads to the part that was validated."""
+    key = ".".join(str(part) for part in (*path, *error.errors()[0]["loc"]))
+    return f": {key} is wrong or missing" if key else " is not a description of weights"
 
 
 RESTORE = "restore it with dvc checkout --force, or make it again with dvc repro --force"

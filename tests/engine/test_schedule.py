@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import nn
+
+from tasks.engine.training import optimizer_of
+from tasks.params import Recipe
+from tests import tiny
+
+STEPS = 40
+
+
+def rates(recipe: Recipe, steps: int = STEPS) -> list[float]:
+    """Learning rate of each step, and the one that would come after the last."""
+    optimizer, scheduler = optimizer_of(nn.Linear(2, 2), recipe, steps)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return [*seen, optimizer.param_groups[0]["lr"]]
+
+
+def test_constant_stays() -> None:
+    assert rates(tiny.recipe(schedule="constant", lr=0.3)) == [0.3] * (STEPS + 1)
+
+
+def test_cosine_falls_from_lr_to_zero() -> None:
+    expected = [0.3 / 2 * (1 + math.cos(math.pi * step / STEPS)) for step in range(STEPS + 1)]
+    assert rates(tiny.recipe(schedule="cosine", lr=0.3)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.25, 0.3, 0.5, 0.9])
+def test_one_cycle_rises_for_the_share_warmup_and_falls_to_zero(warmup: float) -> None:
+    seen = rates(tiny.recipe(schedule="one_cycle", lr=0.3, warmup=warmup))
+    peak = warmup * (STEPS + 1) - 1  # between two steps, as a rule
+    start, end = 0.3 / 25, 0.3 / 25 / 1e4
+
+    def between(a: float, b: float, share: float) -> float:
+        return b + (a - b) / 2 * (1 + math.cos(math.pi * share))
+
+    expected = [
+        between(start, 0.3, step / peak)
+        if step <= peak
+        else between(0.3, end, (step - peak) / (STEPS - peak))
+        for step in range(STEPS + 1)
+    ]
+    assert seen == pytest.approx(expected, abs=1e-9)
+    assert abs(seen.index(max(seen)) - warmup * STEPS) <= 1
+    assert max(seen) <= 0.3
+    assert seen[-1] < 1e-5 * 0.3
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(1, 0.5), (2, 1 / 3), (3, 0.25), (4, 0.2), (9, 0.1), (99, 0.01)]
+)
+def test_a_rise_that_ends_at_the_first_step_starts_at_the_peak(steps: int, warmup: float) -> None:
+    seen = rates(tiny.recipe(schedule="one_cycle", lr=0.3, warmup=warmup), steps)
+    assert seen[0] == pytest.approx(0.3, rel=1e-3)
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] < 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("warmup", [1e-6, 0.3, 0.999999])
+def test_a_training_of_few_steps_has_a_rate_for_each(steps: int, warmup: float) -> None:
+    seen = rates(tiny.recipe(schedule="one_cycle", lr=0.3, warmup=warmup), steps)
+    assert all(0 < rate <= 0.3 for rate in seen)
+
+
+def test_the_optimizer_has_the_recipes_settings() -> None:
+    optimizer, _ = optimizer_of(
+        nn.Linear(2, 2), tiny.recipe(momentum=0.7, nesterov=False, weight_decay=0.01), STEPS
+    )
+    group = optimizer.param_groups[0]
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.7, False, 0.01)
