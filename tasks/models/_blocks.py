@@ -14,7 +14,7 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ConvNet(nn.Module):
-    """One :func:`conv_block` and a 2×2 max-pooling a width, then a linear head on a 4×4 grid.
+    """``depth`` :func:`conv_block` and a 2×2 max-pooling a width, then a linear head on a 4×4 grid.
 
     The head sees where features are, not just their mean: on 32×32 images the grid is what three
     poolings leave, other sizes are averaged to it. Such a net memorises within a few epochs.
@@ -25,14 +25,19 @@ class ConvNet(nn.Module):
         Of the images and of the labels.
     widths
         Output channels of the blocks, first to last.
+    depth
+        Convolutions a block.
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...], depth: int = 1) -> None:
         super().__init__()
-        inputs = (channels, *widths[:-1])
-        self.blocks = nn.Sequential(
-            *(nn.Sequential(conv_block(i, o), nn.MaxPool2d(2)) for i, o in zip(inputs, widths, strict=True))
-        )
+        blocks: list[nn.Module] = []
+        for width in widths:
+            for _ in range(depth):
+                blocks.append(conv_block(channels, width))
+                channels = width
+            blocks.append(nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,18 +14,19 @@ from tasks.params import Section
 
 @register
 class SmallCnn(Architecture):
-    """Three blocks of convolution, batch norm, ReLU and pooling; 114,000 weights for 3×32×32 and 10 classes."""
+    """Three blocks of convolutions, batch norm, ReLU and pooling; 308,000 weights for 10 classes."""
 
     class Options(Section):
-        """``widths``: channels of the three blocks."""
+        """``widths``: channels of the three blocks. ``depth``: convolutions a block."""
 
         widths: Annotated[
             tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, min_length=3, max_length=3)
         ] = (32, 64, 128)
+        depth: Annotated[int, Field(ge=1, le=8)] = 2
 
     def __init__(self, channels: int, classes: int, options: SmallCnn.Options) -> None:
         super().__init__()
-        self.net = ConvNet(channels, classes, options.widths)
+        self.net = ConvNet(channels, classes, options.widths, options.depth)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``[B, K]`` of images ``[B, C, H, W]``."""
