@@ -41,7 +41,10 @@ def store_uri(uri: str, root: Path) -> str:
         return uri
     if rest.strip("/") in {"", ":memory:"}:
         raise ExpungeError(f"tracking.uri is {uri!r}, which names no file; use sqlite:///mlflow.db")
-    return f"sqlite:///{root / rest.removeprefix('/')}"
+    if rest.startswith("//"):
+        return uri
+    quoted = str(root).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy reads %xx and ? as URLs do
+    return f"sqlite:///{quoted}/{rest.removeprefix('/')}"
 
 
 def process_of(pid: int) -> dict[str, Any]:
@@ -66,17 +69,19 @@ def pipeline_of_this_process() -> tuple[str, dict[str, Any]] | None:
 
     for ancestor in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
-            if _is_dvc(ancestor.cmdline()):
+            if is_dvc(ancestor.cmdline()):
                 process = process_of(ancestor.pid)
                 name = f"{process['host']}:{process['pid']}:{process['created']:.2f}"
                 return uuid.uuid5(uuid.NAMESPACE_URL, f"expunge:{name}").hex, process
     return None
 
 
-def _is_dvc(command: list[str]) -> bool:
+def is_dvc(command: list[str]) -> bool:
     """Whether a command line is ``dvc ...``, ``python .../dvc ...`` or ``python -m dvc ...``."""
     words = [word for word in command if not re.fullmatch(r"-[^m]\S*", word)]
-    return any(Path(word).name == "dvc" for word in words[:2]) or words[1:3] == ["-m", "dvc"]
+    if words and "python" in Path(words[0]).name.lower():
+        words = words[2:] if words[1:2] == ["-m"] else words[1:]
+    return bool(words) and Path(words[0]).name == "dvc"
 
 
 def runs_on_disk(workspace: Path) -> dict[str, dict[str, Any]]:

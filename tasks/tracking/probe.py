@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from importlib.util import find_spec
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 def why_unreachable(uri: str, timeout: int) -> str | None:
@@ -22,13 +23,18 @@ def why_unreachable(uri: str, timeout: int) -> str | None:
         return "mlflow is not installed"
     scheme = uri.partition(":")[0]
     if scheme == "sqlite":
-        return _of_file(uri.removeprefix("sqlite:///"), timeout)
+        return _of_file(file_of(uri), timeout)
     if scheme in {"http", "https"}:
         return _of_server(uri, timeout)
     return None
 
 
-def _of_file(path: str, timeout: int) -> str | None:
+def file_of(uri: str) -> Path:
+    """The file of a ``sqlite:///`` store."""
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+
+
+def _of_file(path: Path, timeout: int) -> str | None:
     try:
         with closing(sqlite3.connect(path, timeout=timeout, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")

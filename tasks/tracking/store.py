@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from tasks.errors import ExpungeError
 from tasks.files import STATE, write_json
 from tasks.tracking import RUNS
+from tasks.tracking.probe import file_of
 from tasks.tracking.waiting import Waiting
 
 KEY, STAGE, PIPELINE, UPSTREAM = "expunge.run", "expunge.stage", "expunge.pipeline", "expunge.upstream"
@@ -160,7 +161,7 @@ def _run_name(journal: Waiting) -> str:
 
 def _schema_lock(uri: str) -> FileLock:
     """Keep a second process out while the tables of a fresh SQLite file are made: both would fail."""
-    folder = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path()
+    folder = file_of(uri).parent if uri.startswith("sqlite:///") else Path()
     path = folder / STATE / "schema.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
