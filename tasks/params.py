@@ -81,7 +81,7 @@ class Choice(Section):
             Path of this section in ``params.yaml``, for messages.
         """
         given = (self.model_extra or {}).get(self.chosen) or {}
-        return _validated(schema, given, f"{where}.{self.chosen}")
+        return _validated(schema, given, f"{where}.{self.chosen}.")
 
 
 class Forget(Section):
@@ -122,7 +122,7 @@ class Split(Section):
     """Where the images come from, and who is retain, forget, val and test."""
 
     source: str
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     resize: Annotated[int, Field(ge=8, le=512)] | None = None
     seed: Seed = 0
     val_fraction: Fraction = 0.1
@@ -290,35 +290,45 @@ def read_yaml(path: Path) -> Any:
         raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}") from None
     except YAMLError as error:
         raise ExpungeError(f"{path} does not parse: {_yaml_problem(error)}") from None
+    except (ValueError, LookupError, RecursionError) as error:  # the parser's own, for 2020-13-45 and such
+        raise ExpungeError(f"{path} does not parse: a value cannot be read ({error})") from None
 
 
 def validate(value: Any, where: str = "params") -> Params:
     """Check parsed parameters; ``where`` names their origin in messages."""
     if not isinstance(value, Mapping):
-        raise ExpungeError(f"{where} must hold a mapping of sections, not {type(value).__name__}")
-    return _validated(Params, value, where)
+        kind = "nothing" if value is None else type(value).__name__
+        raise ExpungeError(f"{where} must hold a mapping of sections, not {kind}")
+    return _validated(Params, value, f"{where}: ")
 
 
 def _validated(schema: type[S], value: Mapping[str, Any], where: str) -> S:
+    """Validate; ``where`` is what stands before the key's path in messages."""
     try:
         return schema.model_validate(dict(value))
     except ValidationError as error:
         raise ExpungeError("; ".join(_problem(entry, schema, where) for entry in error.errors())) from None
 
 
+PLAIN = {"model_type": "input should be a mapping", "tuple_type": "input should be a list"}
+"""What pydantic says in terms of Python's types."""
+
+
 def _problem(entry: Any, schema: type[Section], where: str) -> str:
     """One line for one pydantic error: key, what is wrong, what would be right."""
     path = ".".join(str(part) for part in entry["loc"])
-    prefix = f"{where}: {path}" if path else where
+    prefix = f"{where}{path}" if path else where.rstrip(":. ")
     if entry["type"] == "extra_forbidden":
         known = ", ".join(_fields_at(schema, entry["loc"][:-1]))
         return f"{prefix} is an unknown key; known keys: {known}"
     if entry["type"] == "missing":
         return f"{prefix} is missing"
-    message = entry["msg"].removeprefix("Value error, ")
+    message = PLAIN.get(entry["type"], entry["msg"]).removeprefix("Value error, ")
     if entry["type"] == "value_error":
         return f"{prefix}: {message}"
-    return f"{prefix} is {entry['input']!r}; {message[0].lower()}{message[1:]}"
+    value = repr(entry["input"])
+    shown = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{prefix} is {shown}; {message[0].lower()}{message[1:]}"
 
 
 def _fields_at(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -40,7 +40,7 @@ def info(*, channels: int = 1, size: int = 8, classes: int = 3) -> Info:
     return Info(
         sha256="",
         model="small_cnn",
-        options={"widths": [4, 6, 8]},
+        options={"widths": [4, 6, 8], "depth": 1},
         channels=channels,
         size=(size, size),
         classes=tuple(f"class {number}" for number in range(classes)),

@@ -12,7 +12,7 @@ from tasks.params import Section
 
 @register
 class ResNet18Cifar(Architecture):
-    """He et al. 2016 with a 3×3 stride-1 stem and no max-pooling; 16 times the arithmetic of ``resnet18``."""
+    """He et al. 2016 with a 3×3 stride-1 stem and no max-pooling; 15 times the arithmetic of ``resnet18``."""
 
     def __init__(self, channels: int, classes: int, options: Section) -> None:  # noqa: ARG002
         super().__init__()

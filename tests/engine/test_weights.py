@@ -69,7 +69,7 @@ def test_weights_json_has_the_documented_keys(folder: Path) -> None:
     assert len(digest) == 64
     assert description == {
         "model": "small_cnn",
-        "options": {"widths": [4, 6, 8]},
+        "options": {"widths": [4, 6, 8], "depth": 1},
         "channels": 1,
         "size": [8, 8],
         "classes": ["class 0", "class 1", "class 2"],
@@ -180,7 +180,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"widths": [4, 6]}, {"widths": "all"}, {"depth": 3}, {"widths": [4, 6, 0]}]
+    "options", [{"widths": [4, 6]}, {"widths": "all"}, {"dropout": 3}, {"widths": [4, 6, 0]}]
 )
 def test_options_that_the_model_does_not_have_are_refused(folder: Path, options: object) -> None:
     edit(folder, options=options)
