@@ -19,7 +19,7 @@ class Verdict:
     """A word, what was found in one or two sentences, and why that gives this word."""
 
     verdict: Word
-    summary: str
+    text: str
     reason: str
 
 
@@ -61,8 +61,8 @@ def judge(result: Estimate, original: Estimate, margin: float, confidence: float
         f"The attack's AUC on the result differs from that on the retrained model by {_range(result)}; "
         f"before unlearning it differed by {_range(original)} ({100 * confidence:g} % intervals)."
     )
-    word, summary, reason = _conclude(result, original, margin, samples)
-    return Verdict(word, f"{found} {summary}", reason)
+    word, conclusion, reason = _conclude(result, original, margin, samples)
+    return Verdict(word, f"{conclusion} {found}", reason)
 
 
 def _conclude(result: Estimate, original: Estimate, margin: float, samples: int) -> tuple[Word, str, str]:

@@ -47,7 +47,7 @@ def test_a_measurable_difference_within_the_margin_is_said_to_be_measurable() ->
 def test_an_attack_that_cannot_see_the_original_remember_certifies_nothing(original: Estimate) -> None:
     found = verdict(-0.01, 0.01, original)
     assert found.verdict == "inconclusive"
-    assert "nothing to forget" in found.summary
+    assert "nothing to forget" in found.text
 
 
 def test_a_weak_original_does_not_hide_a_result_that_remembers() -> None:
@@ -58,7 +58,7 @@ def test_a_handful_of_samples_supports_no_verdict() -> None:
     for low, high in ((-0.01, 0.01), (0.5, 0.9), (-0.9, -0.5)):
         found = verdict(low, high, samples=FEWEST - 1)
         assert found.verdict == "inconclusive"
-        assert f"{FEWEST - 1} forget samples" in found.summary
+        assert f"{FEWEST - 1} forget samples" in found.text
     assert verdict(0.5, 0.9, samples=FEWEST).verdict == "remembers"
 
 
@@ -69,7 +69,7 @@ def test_too_wide_an_interval_says_how_many_samples_would_do() -> None:
 
 
 def test_the_summary_states_both_differences_with_their_intervals() -> None:
-    summary = verdict(-0.09, -0.01).summary
+    summary = verdict(-0.09, -0.01).text
     assert "−0.050 [−0.090, −0.010]" in summary
     assert "+0.200 [+0.150, +0.250]" in summary
     assert "95 %" in summary
@@ -78,5 +78,5 @@ def test_the_summary_states_both_differences_with_their_intervals() -> None:
 @pytest.mark.parametrize(("low", "high"), [(-0.01, 0.01), (0.01, 0.09), (-0.09, -0.01), (-0.09, 0.09)])
 def test_no_verdict_claims_a_proof(low: float, high: float) -> None:
     found = verdict(low, high)
-    assert "proof" not in (found.summary + found.reason).lower()
-    assert "prove" not in (found.summary + found.reason).lower()
+    assert "proof" not in (found.text + found.reason).lower()
+    assert "prove" not in (found.text + found.reason).lower()
