@@ -82,6 +82,7 @@ def _send(root: Path) -> int:
     os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the output is a log
     os.nice(5)  # the stage's arithmetic goes first
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     send(root)

@@ -27,7 +27,7 @@ SERVED = ("__init__.py", "errors.py", "files.py", "params.py", "registry.py", "e
 
 REQUIREMENTS = (
     *("mlflow", "torch", "torchvision", "numpy", "safetensors"),
-    *("pydantic", "ruamel.yaml", "filelock", "psutil", "tqdm"),
+    *("pydantic", "ruamel.yaml", "filelock", "tqdm"),
 )
 
 

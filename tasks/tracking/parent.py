@@ -115,11 +115,9 @@ def _status(journal: Waiting, executed: Mapping[str, Run]) -> str:
 def _table(executed: Mapping[str, Run], cached: Mapping[str, Run | None]) -> str:
     """Markdown for the run's page: each stage, what became of it, and a link to its run."""
     rows = ["| stage | | run |", "|---|---|---|"]
-    rows += [
-        f"| {stage} | {how} | {_link(run)} |"
-        for runs, how in ((cached, "cached"), (executed, "executed"))
-        for stage, run in runs.items()
-    ]
+    for runs, how in ((cached, "cached"), (executed, "executed")):
+        in_order = sorted(runs.items(), key=lambda item: item[1].info.start_time if item[1] else 0)
+        rows += [f"| {stage} | {how} | {_link(run)} |" for stage, run in in_order]
     return "\n".join(rows)
 
 
