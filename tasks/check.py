@@ -1,4 +1,4 @@
-"""Check all of params.yaml, the options of the chosen model and method included.
+"""Check all of params.yaml, the options of models and methods included.
 
 ``python -m tasks.check`` is for people, and runs beside the first stages: a wrong option of a later
 stage then shows before hours of training, not after.
@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from tasks.errors import ExpungeError
-from tasks.params import Params, load
+from tasks.params import Choice, Params, load
+from tasks.registry import Registry
 
 
 def check(params: Params) -> None:
-    """Validate the options of every chosen file.
+    """Validate the options of every file that is chosen, or that options are given for.
 
     Raises
     ------
     ExpungeError
-        If an option is unknown or impossible, or a chosen file does not register anything.
+        If an option is unknown or impossible, or a file does not register anything.
     """
     from tasks.datasets import SOURCES
     from tasks.methods import METHODS
     from tasks.models import MODELS
 
     SOURCES.get(params.split.source)
-    params.train.options(MODELS.get(params.train.model).Options, where="params.yaml: train")
-    params.unlearn.options(METHODS.get(params.unlearn.method).Options, where="params.yaml: unlearn")
+    _check_options(params.train, MODELS, "params.yaml: train")
+    _check_options(params.unlearn, METHODS, "params.yaml: unlearn")
+
+
+def _check_options(section: Choice, registry: Registry[Any], where: str) -> None:
+    given = {name for name, options in (section.model_extra or {}).items() if options}
+    for name in sorted(given | {section.chosen}):
+        as_if_chosen = section.model_copy(update={section.key: name})
+        as_if_chosen.options(registry.get(name).Options, where=where)
 
 
 def main() -> None:

@@ -319,11 +319,11 @@ def _problem(entry: Any, schema: type[Section], where: str) -> str:
     path = ".".join(str(part) for part in entry["loc"])
     prefix = f"{where}{path}" if path else where.rstrip(":. ")
     if entry["type"] == "extra_forbidden":
-        known = ", ".join(_fields_at(schema, entry["loc"][:-1]))
+        known = ", ".join(_fields_at(schema, entry["loc"][:-1])) or "none"
         return f"{prefix} is an unknown key; known keys: {known}"
     if entry["type"] == "missing":
         return f"{prefix} is missing"
-    message = PLAIN.get(entry["type"], entry["msg"]).removeprefix("Value error, ")
+    message = PLAIN.get(entry["type"], entry["msg"]).removeprefix("Value error, ").replace("Tuple", "List")
     if entry["type"] == "value_error":
         return f"{prefix}: {message}"
     value = repr(entry["input"])

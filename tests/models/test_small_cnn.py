@@ -33,8 +33,8 @@ def shapes(model: SmallCnn) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"widths": [32, 64]}, "widths is [32, 64]; "),
-        ({"widths": [32, 64, 128, 256]}, "widths is [32, 64, 128, 256]; "),
+        ({"widths": [32, 64]}, "widths is [32, 64]; list should have at least 3 items"),
+        ({"widths": [32, 64, 128, 256]}, "widths is [32, 64, 128, 256]; list should have at most 3 items"),
         ({"widths": [32, 64, 0]}, "widths.2 is 0; input should be greater than or equal to 1"),
         ({"widths": [32, -1, 8]}, "widths.1 is -1; input should be greater than or equal to 1"),
         ({"widths": [32, 64, 5000]}, "widths.2 is 5000; input should be less than or equal to 1024"),

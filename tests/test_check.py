@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.check import check
+from tasks.errors import ExpungeError
+from tasks.params import read_yaml, validate
+from tests.test_params_yaml import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "tasks.check"),
+        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def refusal(section: str, changes: dict[str, Any]) -> str:
+    values = read_yaml(SHIPPED)
+    values[section] |= changes
+    with pytest.raises(ExpungeError) as caught:
+        check(validate(values, "params.yaml"))
+    return str(caught.value)
+
+
+def test_the_shipped_parameters_pass() -> None:
+    done = run(ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml is valid\n", "")
+
+
+def test_a_wrong_option_is_one_line_and_status_2(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert text.count("alpha: 10.0") == 1
+    (tmp_path / "params.yaml").write_text(text.replace("alpha: 10.0", "alpha: -1"), encoding="utf-8")
+    done = run(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "expunge check: params.yaml: unlearn.ssd.alpha is -1; input should be greater than 0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        (
+            "unlearn",
+            {"method": "reinit", "reinit": {"layers": 0}},
+            "unlearn.reinit.layers is 0; input should be greater than or equal to 1",
+        ),
+        (
+            "unlearn",
+            {"method": "none", "none": {"alpha": 1}},
+            "unlearn.none.alpha is an unknown key; known keys: none",
+        ),
+        (
+            "train",
+            {"model": "small_cnn", "small_cnn": {"widths": "all"}},
+            "train.small_cnn.widths is 'all'; input should be a list",
+        ),
+    ],
+)
+def test_options_of_the_chosen_files_are_checked(section: str, changes: dict[str, Any], message: str) -> None:
+    assert refusal(section, changes) == f"params.yaml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        (
+            "unlearn",
+            {"method": "none", "ssd": {"alpa": 1}},
+            "unlearn.ssd.alpa is an unknown key; known keys: alpha, strength, batch_size, samples",
+        ),
+        (
+            "train",
+            {"model": "grey_cnn", "small_cnn": {"depth": "2"}},
+            "train.small_cnn.depth is '2'; input should be a valid integer",
+        ),
+    ],
+)
+def test_options_that_wait_for_another_choice_are_checked_too(
+    section: str, changes: dict[str, Any], message: str
+) -> None:
+    assert refusal(section, changes) == f"params.yaml: {message}"
