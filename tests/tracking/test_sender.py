@@ -90,7 +90,7 @@ def test_a_server_that_is_down_costs_no_time_and_gets_everything_later(
         run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
         run.dataset("images", "data/split/images.npy", "d41d8", "input")
         run.artifact(root / "table.csv", "tables")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < tracking.timeout
     assert flush(root, timeout=60) == WAITS
     assert capsys.readouterr().err == (
         f"1 run waits in .expunge/spool: http://127.0.0.1:{port} does not answer; "
@@ -116,7 +116,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_after_the_time_out(r
             pass
         began = time.monotonic()
         send(root)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
     (left,) = waiting(root)
     assert left.problem == f"http://127.0.0.1:{port} does not answer within 1 s"
 
