@@ -88,7 +88,8 @@ class Stage:
             sys.exit(_complain(self.name, "interrupted; run it again to resume after the last epoch", 130))
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            sys.exit(_complain(self.name, f"{error.strerror or error}{where}", 74))
+            what = error.strerror or f"reading or writing failed: {error}"  # numpy's errors have no strerror
+            sys.exit(_complain(self.name, f"{what}{where}", 74))
         sys.exit(0)
 
     def _run(self, params: Params) -> None:
@@ -99,7 +100,7 @@ class Stage:
             git = git_state()
             values = in_use(params)
             run.params(flatten({name: values[name] for name in self.sections}))
-            run.tags(git)
+            run.tags(git | {"mlflow.source.git.commit": git["git.commit"]} if git else {})
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 run.metrics(metrics, step=epoch)
@@ -112,7 +113,7 @@ class Stage:
             inputs = {path: content_digest(Path(path)) for path in reads if Path(path).exists()}
             for path, md5 in inputs.items():
                 run.dataset(path, path, md5, "input")
-            outputs = {str(path): digest(path) for path in sorted(self.folder.iterdir()) if path.is_file()}
+            outputs = {str(path): digest(path) for path in self._outputs()}
             run.tags({f"dvc.out.{path}": md5 for path, md5 in outputs.items()})
             run.tags({f"dvc.in.{path}": md5 for path, md5 in inputs.items()})
             self._record_files(run)
@@ -131,15 +132,16 @@ class Stage:
                 },
             )
 
+    def _outputs(self) -> list[Path]:
+        """Files that the stage wrote; DVC keeps a ``.gitignore`` beside them."""
+        others = {".gitignore", "run.json"}
+        return sorted(path for path in self.folder.iterdir() if path.is_file() and path.name not in others)
+
     def _record_files(self, run: journal.Journal) -> None:
-        for path in sorted(self.folder.iterdir()):
+        for path in self._outputs():
             if path.suffix in {".png", ".html"}:
                 run.artifact(path, "figures" if path.suffix == ".png" else "")
-            elif path.suffix in {".json", ".csv"} and path.name not in {
-                "run.json",
-                "samples.csv",
-                "manifest.csv",
-            }:
+            elif path.suffix in {".json", ".csv"} and path.name not in {"samples.csv", "manifest.csv"}:
                 run.artifact(path, "tables")
         if (self.folder / "weights.json").exists():
             run.model(self.folder)
@@ -160,16 +162,25 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, str]:
-    """Commit of the checkout and whether tracked files differ from it; empty outside Git."""
+    """Commit of the checkout and whether tracked files differ from it; empty outside Git.
+
+    ``dvc.lock`` does not count: DVC rewrites it after every stage, so all but the first would be dirty.
+    """
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return {}
-    return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain", "-uno"))).lower()}
+    changes = _git("status", "--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 
 def _git(*arguments: str) -> str:
+    command = (
+        "git",
+        "--no-optional-locks",
+        *arguments,
+    )  # a status must not lock the index of a user's commit
     try:
-        done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -217,11 +228,13 @@ def _finish_check(check: subprocess.Popen[str] | None, *, wait: bool) -> None:
         return
     _, complaint = check.communicate()
     if check.returncode == BAD_INPUT:
-        raise ExpungeError(complaint.strip().removeprefix("expunge check: "))
+        line = complaint.strip().splitlines()[-1]  # libraries may have warned before it
+        raise ExpungeError(line.removeprefix("expunge check: "))
 
 
 def _complain(name: str, message: str, status: int) -> int:
-    print(f"expunge {name}: {message}", file=sys.stderr)
+    line = " ".join(part.strip() for part in message.splitlines())  # a file's name may hold a line break
+    print(f"expunge {name}: {line}", file=sys.stderr)
     return status
 
 
