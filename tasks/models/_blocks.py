@@ -14,7 +14,7 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ConvNet(nn.Module):
-    """``depth`` :func:`conv_block` and a 2×2 max-pooling a width, then a linear head on a 4×4 grid.
+    """``depth`` :func:`conv_block` and a 2×2 max-pooling a width, then a head on a 4×4 grid.
 
     The head sees where features are, not just their mean: on 32×32 images the grid is what three
     poolings leave, other sizes are averaged to it. Such a net memorises within a few epochs.
@@ -27,9 +27,13 @@ class ConvNet(nn.Module):
         Output channels of the blocks, first to last.
     depth
         Convolutions a block.
+    hidden
+        Units of a hidden layer in the head; 0 for none.
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, ...], depth: int = 1) -> None:
+    def __init__(
+        self, channels: int, classes: int, widths: tuple[int, ...], depth: int = 1, hidden: int = 0
+    ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for width in widths:
@@ -38,7 +42,16 @@ class ConvNet(nn.Module):
                 channels = width
             blocks.append(nn.MaxPool2d(2))
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], classes))
+        features = 16 * widths[-1]
+        if hidden:
+            layers: tuple[nn.Module, ...] = (
+                nn.Linear(features, hidden),
+                nn.ReLU(inplace=True),
+                nn.Linear(hidden, classes),
+            )
+        else:
+            layers = (nn.Linear(features, classes),)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), *layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``[B, K]`` of images ``[B, C, H, W]``."""

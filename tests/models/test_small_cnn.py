@@ -26,6 +26,12 @@ def test_the_depth_is_the_number_of_convolutions_a_block() -> None:
     assert shapes(model) == [(*pair, 3, 3) for pair in channels]
 
 
+@pytest.mark.parametrize(("hidden", "head"), [(0, [(10, 112)]), (6, [(6, 112), (10, 6)])])
+def test_hidden_units_are_a_layer_of_the_head(hidden: int, head: list[tuple[int, ...]]) -> None:
+    model = SmallCnn(3, 10, options({"widths": [5, 6, 7], "hidden": hidden}))
+    assert [tuple(weight.shape) for weight in model.parameters() if weight.dim() == 2] == head
+
+
 def shapes(model: SmallCnn) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in model.parameters() if weight.dim() == 4]
 
@@ -43,8 +49,9 @@ def shapes(model: SmallCnn) -> list[tuple[int, ...]]:
         ({"widths": [32, True, 8]}, "widths.1 is True; input should be a valid integer"),
         ({"widths": 32}, "widths is 32; input should be a list"),
         ({"widths": None}, "widths is None; input should be a list"),
-        ({"width": [1, 2, 3]}, "width is an unknown key; known keys: widths, depth"),
+        ({"width": [1, 2, 3]}, "width is an unknown key; known keys: widths, depth, hidden"),
         ({"depth": 0}, "depth is 0; input should be greater than or equal to 1"),
+        ({"hidden": -1}, "hidden is -1; input should be greater than or equal to 0"),
         ({"depth": 9}, "depth is 9; input should be less than or equal to 8"),
     ],
 )
