@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from tasks.engine.data import Data
@@ -56,6 +57,28 @@ def linear(inputs: int, classes: int = 3, seed: int = 0) -> nn.Module:
     """Multinomial logistic regression on normalised pixels, in float64."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), ToDouble(), nn.Linear(inputs, classes).double())
+
+
+def logistic_loss(
+    parameters: NDArray[np.float64], data: Data, smoothing: float = 0.0
+) -> tuple[float, NDArray[np.float64]]:
+    """Mean loss of logistic regression and its gradient, by hand; ``parameters`` are ``[weight | bias]``."""
+    x = (data.images.numpy().reshape(len(data), -1) - 127.5) / 64
+    logits = x @ parameters[:, :-1].T + parameters[:, -1]
+    log_p = logits - logits.max(axis=1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    classes = logits.shape[1]
+    target = (1 - smoothing) * np.eye(classes)[data.labels.numpy()] + smoothing / classes
+    error = (np.exp(log_p) - target) / len(data)
+    return float(-(target * log_p).sum() / len(data)), np.concatenate(
+        (error.T @ x, error.sum(axis=0)[:, None]), axis=1
+    )
+
+
+def logistic_parameters(model: nn.Module) -> NDArray[np.float64]:
+    """``[weight | bias]`` of :func:`linear`, a copy."""
+    weight, bias = (value.detach().numpy() for value in model.parameters())
+    return np.concatenate((weight, bias[:, None]), axis=1)
 
 
 class ToDouble(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -92,7 +93,9 @@ def gauss_newton_product(
             result: torch.Tensor = functional_call(model, w, (inputs,))
             return result
 
-        logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
+        with warnings.catch_warnings():  # at its first call PyTorch uses what it has deprecated itself
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+            logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
         p = softmax(logits, dim=1)
         hjv = p * (jv - (p * jv).sum(dim=1, keepdim=True))
         (product,) = vjp(outputs, weights)[1](hjv)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from tasks.engine.training import batches
+from tasks.engine.training import batches, batches_per_epoch
 from tasks.errors import ExpungeError
 from tasks.methods import Method, Sets, register
 from tasks.params import Positive, Recipe, Section
@@ -45,6 +45,7 @@ class NegGradPlus(Method):
         model.train()
         for epoch in range(1, o.epochs + 1):
             total = torch.zeros((), device=sets.retain.device)
+            steps = batches_per_epoch(sets.retain, recipe)
             for images_r, labels_r in batches(sets.retain, recipe, seed=self.seed, epoch=epoch):
                 pair = next(forget, None)
                 if pair is None:
@@ -62,4 +63,4 @@ class NegGradPlus(Method):
                 total += loss.detach()
             if not torch.isfinite(total):
                 raise ExpungeError("neggrad_plus diverged; lower unlearn.neggrad_plus.lr or raise its alpha")
-            self.on_epoch(epoch, {"unlearn/loss": total.item()})
+            self.on_epoch(epoch, {"unlearn/loss": total.item() / steps})

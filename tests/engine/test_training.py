@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from tasks.engine.data import Data, normalise
@@ -14,8 +13,6 @@ from tasks.engine.training import Epoch, batches, batches_per_epoch, evaluate, f
 from tasks.errors import ExpungeError
 from tasks.params import Augment
 from tests import tiny
-
-Array = NDArray[np.float64]
 
 
 def test_two_trainings_with_one_seed_end_with_the_same_bits() -> None:
@@ -103,20 +100,6 @@ def test_a_last_step_that_breaks_the_model_shows_in_the_validation_loss() -> Non
         fit(tiny.model(), data, tiny.recipe(epochs=1, lr=1e30, schedule="constant"), seed=0, val=data)
 
 
-def gradient(
-    weight: Array, bias: Array, x: Array, y: NDArray[np.int64], smoothing: float
-) -> tuple[float, Array]:
-    """Loss of logistic regression, and its gradient for ``[weight | bias]``, by hand."""
-    logits = x @ weight.T + bias
-    log_p = logits - logits.max(axis=1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
-    classes = logits.shape[1]
-    target = (1 - smoothing) * np.eye(classes)[y] + smoothing / classes
-    error = (np.exp(log_p) - target) / len(y)
-    loss = float(-(target * log_p).sum() / len(y))
-    return loss, np.concatenate((error.T @ x, error.sum(axis=0)[:, None]), axis=1)
-
-
 @pytest.mark.parametrize(
     ("momentum", "nesterov", "weight_decay"),
     [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, True, 0.0), (0.9, True, 0.1), (0.0, False, 0.1)],
@@ -127,26 +110,21 @@ def test_three_steps_equal_stochastic_gradient_descent_by_hand(
 ) -> None:
     data = tiny.noise(12, size=3)
     model = tiny.linear(9)
-    head = model[-1]  # type: ignore[index]
-    parameters: Array = np.concatenate(
-        (head.weight.detach().numpy(), head.bias.detach().numpy()[:, None]), axis=1
-    )
+    parameters = tiny.logistic_parameters(model)
     recipe = tiny.recipe(
         epochs=3, batch_size=12, lr=0.3, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay,
         schedule="constant", label_smoothing=smoothing,
     )  # fmt: skip
     done = fit(model, data, recipe, seed=0)
 
-    x = (data.images.numpy().reshape(12, 9) - 127.5) / 64
     velocity, losses = np.zeros_like(parameters), []
     for _ in range(3):
-        loss, g = gradient(parameters[:, :-1], parameters[:, -1], x, data.labels.numpy(), smoothing)
+        loss, gradient = tiny.logistic_loss(parameters, data, smoothing)
         losses.append(loss)
-        g = g + weight_decay * parameters
-        velocity = momentum * velocity + g
-        parameters = parameters - 0.3 * (g + momentum * velocity if nesterov else velocity)
-    np.testing.assert_allclose(head.weight.detach().numpy(), parameters[:, :-1], rtol=1e-9)
-    np.testing.assert_allclose(head.bias.detach().numpy(), parameters[:, -1], rtol=1e-9)
+        gradient = gradient + weight_decay * parameters
+        velocity = momentum * velocity + gradient
+        parameters = parameters - 0.3 * (gradient + momentum * velocity if nesterov else velocity)
+    np.testing.assert_allclose(tiny.logistic_parameters(model), parameters, rtol=1e-9)
     assert [row["train/loss"] for row in done.history] == pytest.approx(losses, rel=1e-6)
 
 
