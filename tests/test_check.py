@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 
-from tasks.check import check
+from tasks.check import check, main
 from tasks.errors import ExpungeError
 from tasks.params import read_yaml, validate
 from tests.test_params_yaml import SHIPPED
 
 ROOT = Path(__file__).parents[1]
-
-
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, "-m", "tasks.check"),
-        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
 
 
 def refusal(section: str, changes: dict[str, Any]) -> str:
@@ -31,16 +24,23 @@ def refusal(section: str, changes: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_the_shipped_parameters_pass() -> None:
-    done = run(ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml is valid\n", "")
+def test_the_shipped_parameters_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["check"])
+    main()
+    assert capsys.readouterr().out == "params.yaml is valid\n"
 
 
 def test_a_wrong_option_is_one_line_and_status_2(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     assert text.count("alpha: 10.0") == 1
     (tmp_path / "params.yaml").write_text(text.replace("alpha: 10.0", "alpha: -1"), encoding="utf-8")
-    done = run(tmp_path)
+    done = subprocess.run(
+        (sys.executable, "-m", "tasks.check"),
+        capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "expunge check: params.yaml: unlearn.ssd.alpha is -1; input should be greater than 0\n"

@@ -127,7 +127,7 @@ torch.set_num_threads(int(sys.argv[1]))
 fit(tiny.model(), tiny.noise(50), LONG, seed=5, val=tiny.noise(20, seed=1),
     checkpoint=Checkpoint("train", {"of": "a"}), on_epoch=lambda epoch, _: print(epoch, flush=True))
 """
-LONG = tiny.recipe(epochs=60, augment=Augment(flip=True, crop=2))
+LONG = tiny.recipe(epochs=25, augment=Augment(flip=True, crop=2))
 
 
 def test_a_process_killed_by_the_system_is_resumed_by_another_bit_for_bit(tmp_path: Path) -> None:

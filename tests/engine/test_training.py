@@ -48,8 +48,8 @@ def test_training_learns_the_digits() -> None:
     data = tiny.digits()
     train, val = data.subset(torch.arange(1200)), data.subset(torch.arange(1200, 1797))
     model = tiny.model(classes=10)
-    done = fit(model, train, tiny.recipe(epochs=6, batch_size=64, lr=0.05), seed=0, val=val)
-    assert done.history[-1]["val/acc"] > 0.8  # chance is 0.1; this net of 1,800 weights reaches about 0.9
+    done = fit(model, train, tiny.recipe(epochs=3, batch_size=64), seed=0, val=val)
+    assert done.history[-1]["val/acc"] > 0.85  # chance is 0.1; seen: above 0.9
     assert done.history[-1]["train/loss"] < done.history[0]["train/loss"] / 2
     assert done.seconds > 0
 

@@ -36,7 +36,7 @@ def trained_on_digits(seed: int) -> tuple[nn.Module, Sets, Data]:
     data = tiny.digits()
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     model = tiny.model(classes=10, seed=seed)
-    recipe = tiny.recipe(epochs=8, batch_size=32, lr=0.05)
+    recipe = tiny.recipe(epochs=2, batch_size=32, lr=0.01)
     fit(model, data.subset(order[:900]), recipe, seed=seed)
     return model, Sets(data.subset(order[60:900]), data.subset(order[:60])), data.subset(order[900:])
 
@@ -45,12 +45,12 @@ def trained_on_digits(seed: int) -> tuple[nn.Module, Sets, Data]:
 def test_on_digits_the_forget_loss_rises_and_the_retain_loss_stays(seed: int) -> None:
     model, given, test = trained_on_digits(seed)
     before = [evaluate(model, data) for data in (given.forget, given.retain, test)]
-    options = NegGradPlus.Options(alpha=0.8, lr=0.01, epochs=2, batch_size=32)
+    options = NegGradPlus.Options(alpha=0.8, lr=0.002, epochs=3, batch_size=32)
     NegGradPlus(options, seed).unlearn(model, given)
     after = [evaluate(model, data) for data in (given.forget, given.retain, test)]
-    assert after[0]["val/loss"] > 3 * before[0]["val/loss"]
-    assert after[1]["val/loss"] < before[1]["val/loss"] + 0.02
-    assert after[2]["val/acc"] > before[2]["val/acc"] - 0.02
+    assert after[0]["val/loss"] > 10 * before[0]["val/loss"]  # seen: 0.02 before, 0.9 to 1.2 after
+    assert after[1]["val/loss"] < before[1]["val/loss"] + 0.1  # 0.03 to 0.09 before, 0.04 to 0.09 after
+    assert after[2]["val/acc"] > before[2]["val/acc"] - 0.06
 
 
 @pytest.mark.parametrize(("forget", "batch_size"), [(1, 16), (3, 16), (16, 16), (17, 16), (40, 2)])
