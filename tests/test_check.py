@@ -39,7 +39,8 @@ def test_a_wrong_option_is_one_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text.replace("alpha: 10.0", "alpha: -1"), encoding="utf-8")
     done = subprocess.run(
         (sys.executable, "-m", "tasks.check"),
-        capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
