@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExpungeError(f"{path} is not valid JSON ({error}); restore it: dvc checkout --force") from None
 
 

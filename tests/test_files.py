@@ -148,6 +148,7 @@ class TestText:
             (b'{"a": [-Infinity]}', "-Infinity is not a number of JSON"),
             (b'{"a": 1, "a": 2}', "key 'a' stands twice"),
             (b'[{"b": {"a": 1, "a": 1}}]', "key 'a' stands twice"),
+            (b"[" * 100_000, "maximum recursion depth exceeded"),
         ],
     )
     def test_what_is_no_json_is_an_error_of_one_line(
