@@ -90,6 +90,8 @@ class Figures:
     def seconds(self, key: str) -> Figure:
         """Return a time to three digits."""
         value = self.value(key)
+        if value < 0.01:
+            return Figure("< 0.01 s")
         return Figure(f"{value:.3g} s" if value < 1000 else f"{value:,.0f} s")
 
     def _estimate(self, key: str, scale: float) -> list[float]:

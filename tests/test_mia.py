@@ -204,7 +204,7 @@ def test_a_damaged_input_is_named_and_nothing_is_written(here: Path, path: str, 
     assert not (here / FOLDER).exists()
 
 
-@pytest.mark.parametrize("seconds", ["-1", "NaN", "Infinity", '"4"', "null", "true"])
+@pytest.mark.parametrize("seconds", ["-1", "1e999", '"4"', "null", "true"])
 def test_a_time_that_is_no_time_is_refused(here: Path, seconds: str) -> None:
     (here / "data/unlearn/metrics.json").write_text(f'{{"time/seconds": {seconds}}}')
     with pytest.raises(ExpungeError, match=r"data/unlearn/metrics.json: time/seconds is"):

@@ -138,6 +138,20 @@ def test_the_main_table_shows_the_figures_of_all_models(finished: Path, page: Pa
         assert text in page.words
 
 
+def test_what_the_result_costs_is_said_in_words(page: Page) -> None:
+    meaning = page.words.partition("What that means")[2].partition("Results")[0]
+    assert "of the unseen test images right" in meaning
+    assert "It took 4 s; retraining took 18 s." in meaning
+
+
+def test_a_method_that_takes_no_time_is_not_shown_as_an_exponent(here: Path) -> None:
+    path = here / "data/mia/metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"unlearned/time/seconds": 4.43e-06}))
+    report(fabricated.parameters())
+    assert "< 0.01 s" in Page((here / PAGE).read_text()).words
+
+
 def test_gap_tug_of_war_and_ratio_are_shown_and_defined(finished: Path, page: Page) -> None:
     metrics = json.loads((finished / "data/mia/metrics.json").read_text())
     for key in ("gap", "tow", "tow_mia", "nomus"):
@@ -237,7 +251,7 @@ def test_a_damaged_input_is_named_and_no_page_is_written(here: Path, path: str, 
     ("path", "old", "new", "message"),
     [
         ("data/mia/metrics.json", '"gap":', '"gab":', "gap is None"),
-        ("data/mia/metrics.json", '"forget/count": 400.0', '"forget/count": NaN', "forget/count is nan"),
+        ("data/mia/metrics.json", '"forget/count": 400.0', '"forget/count": "400"', "forget/count is '400'"),
         ("data/mia/verdict.json", '"reason":', '"season":', "reason is None"),
         ("data/mia/losses.csv", "retrained", "restrained", "no rows for model retrained"),
         ("data/mia/losses.csv", "original,0.0001,", "original,-1,", "do not ascend"),
@@ -277,6 +291,7 @@ def test_run_records_with_other_keys_are_shown_as_they_are(here: Path) -> None:
     report(fabricated.parameters())
     words = Page((here / PAGE).read_text()).words
     assert "by hand" in words
+    assert "None" not in words
     assert "H100" in words
 
 

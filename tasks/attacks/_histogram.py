@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BINS_A_DECADE = 6
+BINS = 30
+"""About as many bins: finer ones show the chance in a few hundred samples, not their distribution."""
 SMALLEST = 1e-12
 """The axis begins no lower: smaller losses say nothing more."""
 
@@ -41,7 +42,8 @@ def loss_counts(
     low, high = np.quantile(everything, [0.005, 0.995], method="nearest").clip(SMALLEST)
     first = math.floor(math.log10(low))
     last = max(math.ceil(math.log10(high)), first + 1)
-    edges = np.logspace(first, last, BINS_A_DECADE * (last - first) + 1)
+    decades = last - first
+    edges = np.logspace(first, last, decades * max(1, round(BINS / decades)) + 1)
 
     def count(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.histogram(values.clip(edges[0], edges[-1]), edges)[0].astype(np.float64)

@@ -20,6 +20,11 @@ def test_every_sample_is_counted_once_on_one_axis_of_whole_decades() -> None:
         assert_allclose(np.diff(np.log10(sides.edges)), 1 / 6)
 
 
+def test_a_wide_axis_has_coarser_bins() -> None:
+    edges = loss_counts({"original": np.logspace(-10, 0, 200)}, HALVES)["original"].edges
+    assert_allclose(np.diff(np.log10(edges)), 1 / 3)
+
+
 def test_counts_agree_with_the_samples_between_the_edges() -> None:
     losses = 10 ** np.random.default_rng(1).uniform(-2, 0, size=200)
     edges, forget, test = loss_counts({"original": losses}, HALVES)["original"]
