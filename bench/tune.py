@@ -36,10 +36,12 @@ SEED = 900
 """Not one of the seeds that results are reported for."""
 
 
-def params_of(source: str, path: str, method: str, option: str | None, value: float | None) -> Params:
+def params_of(arguments: argparse.Namespace, value: float | None) -> Params:
     """``bench/cifar10.yaml`` with one option of one method, or of fine-tuning, changed."""
     raw = read_yaml(PARAMS)
-    raw["split"] |= {"source": source, "path": path, "seed": SEED}
+    method, option = arguments.method, arguments.option
+    raw["split"] |= {"source": arguments.source, "path": str(arguments.path), "seed": SEED}
+    raw["runtime"]["threads"] = arguments.threads
     raw["train"]["seed"] = SEED + 1
     raw["unlearn"]["method"] = method
     if option is not None and value is not None:
@@ -60,22 +62,21 @@ def main() -> None:
     )
     parser.add_argument("values", nargs="*", type=float)
     parser.add_argument("--source", default="cifar10")
-    parser.add_argument("--path", default="data/cifar10")
+    parser.add_argument("--path", type=Path, default=Path("data/cifar10"))
     parser.add_argument("--work", type=Path, default=Path(".expunge/tune"))
     parser.add_argument("--no-finetune", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    path = str(Path(arguments.path).resolve())
+    arguments.path = arguments.path.resolve()
     arguments.work.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.work)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if not Path("data/train/weights.json").exists():
-        first = params_of(arguments.source, path, arguments.method, None, None)
+        first = params_of(arguments, None)
         split(first)
         train(first)
     for value in arguments.values or [None]:
-        one_value(
-            params_of(arguments.source, path, arguments.method, arguments.option, value), arguments, value
-        )
+        one_value(params_of(arguments, value), arguments, value)
 
 
 def one_value(params: Params, arguments: argparse.Namespace, value: float | None) -> None:

@@ -1,8 +1,9 @@
 """Stage ``mia``: attack the four models the way an adversary would, and compare them.
 
-``data/mia/metrics.json`` is flat. ``<model>/…`` is about one of ``original``, ``unlearned``,
+``data/mia/models.json`` is flat. ``<model>/…`` is about one of ``original``, ``unlearned``,
 ``finetuned`` and ``retrained``; keys without a model are about the result, which is ``finetuned``.
 Beside most figures stand ``…/low`` and ``…/high``, the ends of their intervals.
+``data/mia/metrics.json`` is the part of it that DVC and MLflow show, see :func:`headline`.
 
 ============================  =========================================================================
 ``<role>/acc``                accuracy on ``retain``, ``forget``, ``val`` and ``test``
@@ -56,6 +57,8 @@ MODELS = {
     "retrained": Path("data/retrain"),
 }
 RESULT, REFERENCE = "finetuned", "retrained"
+WITH_INTERVAL = ("mia/auc", "mia/auc_difference")
+OF_EACH_MODEL = ("retain/acc", "forget/acc", "val/acc", "test/acc", "mia/acc", "mia/auc", "time/seconds")
 READS = (
     "data/split/manifest.csv",
     *(f"{folder}/{file}" for folder in MODELS.values() for file in ("logits.npy", "metrics.json")),
@@ -103,6 +106,20 @@ def mia(params: Params) -> Metrics:
     )
     _write(metrics, verdict, {name: model.scores for name, model in models.items()}, is_member)
     return metrics
+
+
+def headline(metrics: Metrics) -> Metrics:
+    """What is compared between runs: the result's figures, intervals where they matter most.
+
+    Of the other models just the main figures, so that two runs fit side by side on a screen.
+    """
+    chosen = {key: value for key, value in metrics.items() if key.split("/")[0] not in MODELS}
+    for key in tuple(chosen):
+        figure, _, end = key.rpartition("/")
+        if end in {"low", "high"} and figure not in WITH_INTERVAL:
+            del chosen[key]
+    others = [f"{model}/{key}" for model in MODELS if model != RESULT for key in OF_EACH_MODEL]
+    return chosen | {key: metrics[key] for key in others}
 
 
 def _refuse_empty(rows: Mapping[str, NDArray[np.int64]]) -> None:
@@ -184,7 +201,8 @@ def _write(
         ((name, *point) for name, curve in curves.items() for point in zip(*curve, strict=True)),
     )
     write_json(FOLDER / "verdict.json", asdict(verdict))
-    write_json(FOLDER / "metrics.json", metrics)
+    write_json(FOLDER / "models.json", metrics)
+    write_json(FOLDER / "metrics.json", headline(metrics))
 
 
 def _draw_losses(counts: Mapping[str, LossCounts], metrics: Metrics) -> bytes:
@@ -203,4 +221,4 @@ def _draw_roc(curves: Mapping[str, Curve]) -> bytes:
 if __name__ == "__main__":
     from tasks.stage import Stage
 
-    Stage("mia", lambda params, _: mia(params), READS, ("mia",)).main()
+    Stage("mia", lambda params, _: headline(mia(params)), READS, ("mia",)).main()

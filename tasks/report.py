@@ -26,7 +26,7 @@ STAGES = ("split", "train", "retrain", "unlearn", "finetune", "mia")
 READS = (
     "data/split/metrics.json",
     "data/split/classes.json",
-    "data/mia/metrics.json",
+    "data/mia/models.json",
     "data/mia/verdict.json",
     "data/mia/losses.csv",
     "data/mia/roc.csv",
@@ -109,7 +109,7 @@ def report(params: Params) -> dict[str, float]:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Figures(DATA / "mia/metrics.json")
+    found = Figures(DATA / "mia/models.json")
     content = {
         "parameters": params,
         "confidence": f"{100 * params.mia.confidence:g} %",

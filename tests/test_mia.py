@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from tasks.attacks._scores import cross_entropy
 from tasks.attacks._selection import match_classes
 from tasks.errors import ExpungeError
-from tasks.mia import FOLDER, MODELS, READS, mia
+from tasks.mia import FOLDER, MODELS, READS, headline, mia
 from tasks.tables import read_table
 from tests import fabricated
 
@@ -61,7 +61,20 @@ def test_every_model_and_the_result_have_every_figure_with_its_interval(attacked
         assert metrics[f"{key}/low"] <= metrics[key] <= metrics[f"{key}/high"], key
     assert {"time/seconds", "time/ratio", "forget/count", "mia/count"} <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
-    assert json.loads((root / FOLDER / "metrics.json").read_text()) == metrics
+    assert json.loads((root / FOLDER / "models.json").read_text()) == metrics
+
+
+def test_the_headline_is_short_and_holds_the_result_and_the_main_figures_of_the_others(
+    attacked: Attacked,
+) -> None:
+    root, metrics = attacked
+    shown = json.loads((root / FOLDER / "metrics.json").read_text())
+    assert shown == headline(metrics)
+    assert len(shown) < 60
+    assert shown.items() <= metrics.items()
+    assert {"mia/auc", "mia/auc/low", "mia/auc/high", "gap", "tow", "time/ratio"} <= shown.keys()
+    assert {"original/mia/auc", "unlearned/test/acc", "retrained/time/seconds"} <= shown.keys()
+    assert not any(key.startswith("finetuned/") for key in shown)
 
 
 def test_figures_agree_with_computing_them_from_the_files(here: Path) -> None:
@@ -161,7 +174,15 @@ def test_a_second_run_writes_the_same_bytes(attacked: Attacked, monkeypatch: pyt
     first = content()
     monkeypatch.chdir(attacked[0])
     mia(fabricated.parameters())
-    assert set(first) == {"metrics.json", "verdict.json", "losses.csv", "roc.csv", "losses.png", "roc.png"}
+    assert set(first) == {
+        "models.json",
+        "metrics.json",
+        "verdict.json",
+        "losses.csv",
+        "roc.csv",
+        "losses.png",
+        "roc.png",
+    }
     assert content() == first
 
 

@@ -127,7 +127,7 @@ def test_each_verdict_is_explained_and_none_claims_a_proof(here: Path, word: str
 
 
 def test_the_main_table_shows_the_figures_of_all_models(finished: Path, page: Page) -> None:
-    metrics = json.loads((finished / "data/mia/metrics.json").read_text())
+    metrics = json.loads((finished / "data/mia/models.json").read_text())
     for model in ("original", "unlearned", "finetuned", "retrained"):
         for role in ("retain", "forget", "val", "test"):
             assert f"{100 * metrics[f'{model}/{role}/acc']:.1f} %" in page.words
@@ -145,7 +145,7 @@ def test_what_the_result_costs_is_said_in_words(page: Page) -> None:
 
 
 def test_a_method_that_takes_no_time_is_not_shown_as_an_exponent(here: Path) -> None:
-    path = here / "data/mia/metrics.json"
+    path = here / "data/mia/models.json"
     metrics = json.loads(path.read_text())
     path.write_text(json.dumps(metrics | {"unlearned/time/seconds": 4.43e-06}))
     report(fabricated.parameters())
@@ -153,7 +153,7 @@ def test_a_method_that_takes_no_time_is_not_shown_as_an_exponent(here: Path) -> 
 
 
 def test_gap_tug_of_war_and_ratio_are_shown_and_defined(finished: Path, page: Page) -> None:
-    metrics = json.loads((finished / "data/mia/metrics.json").read_text())
+    metrics = json.loads((finished / "data/mia/models.json").read_text())
     for key in ("gap", "tow", "tow_mia", "nomus"):
         assert f"{metrics[key]:.3f}" in page.words
     definitions = page.words.partition("Definitions")[2]
@@ -250,8 +250,8 @@ def test_a_damaged_input_is_named_and_no_page_is_written(here: Path, path: str, 
 @pytest.mark.parametrize(
     ("path", "old", "new", "message"),
     [
-        ("data/mia/metrics.json", '"gap":', '"gab":', "gap is None"),
-        ("data/mia/metrics.json", '"forget/count": 400.0', '"forget/count": "400"', "forget/count is '400'"),
+        ("data/mia/models.json", '"gap":', '"gab":', "gap is None"),
+        ("data/mia/models.json", '"forget/count": 400.0', '"forget/count": "400"', "forget/count is '400'"),
         ("data/mia/verdict.json", '"reason":', '"season":', "reason is None"),
         ("data/mia/losses.csv", "retrained", "restrained", "no rows for model retrained"),
         ("data/mia/losses.csv", "original,0.0001,", "original,-1,", "do not ascend"),
