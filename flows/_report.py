@@ -71,8 +71,8 @@ def _mlflow_run(key: str) -> str:
 
 
 def _results(folder: Path) -> list[str]:
-    metrics = _read(folder / "metrics.json")
-    rows = [[model, *(_figure(metrics.get(f"{model}/{name}")) for name in HEADLINES)] for model in MODELS]
+    figures = _read(folder / "models.json")
+    rows = [[model, *(_figure(figures.get(f"{model}/{name}")) for name in HEADLINES)] for model in MODELS]
     verdict = _read(folder / "verdict.json")
     return [
         f"Verdict: **{verdict.get('verdict', 'none')}**. {verdict.get('text', '')}",

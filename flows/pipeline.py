@@ -20,14 +20,17 @@ from typing import Annotated, Any, Literal, get_args
 from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from flows._dvc import Plan, Reproduction, StageError, plan
+from flows._failure import StageError
 from flows._overrides import Scalar, override, parse
+from flows._plan import Plan, plan
 from flows._report import Outcome, markdown
+from flows._reproduction import Reproduction
 from tasks import journal
 from tasks.errors import ExpungeError
 from tasks.files import only_writer
@@ -96,10 +99,10 @@ def _execute(
     """Follow one ``dvc repro`` through the stages, a Prefect task each; stop at the first failure."""
     tags = {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_name": flow_run.name}
     record.tags(tags)
-    environment = {"EXPUNGE_PIPELINE": record.handle, "EXPUNGE_TAGS": json.dumps(tags)}
+    variables = {"EXPUNGE_PIPELINE": record.handle, "EXPUNGE_TAGS": json.dumps(tags)}
     outcomes: dict[str, Outcome] = {}
     failed = ""
-    with Reproduction(ROOT, planned, force=force, environment=environment) as dvc:
+    with Reproduction(ROOT, planned, force=force, variables=variables) as dvc:
         for stage in planned.stages:
             if failed:
                 note = f"{failed} failed"
@@ -174,12 +177,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides = dict(map(parse, arguments.overrides))
     except ExpungeError as error:
         parser.error(str(error))
-    # Exit in the usual way, so that the temporary server ends too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    state = pipeline(
-        arguments.target, arguments.force, overrides, retries=arguments.retries, return_state=True
-    )
+    if problem := _start_server():
+        print(f"no Prefect server answers at PREFECT_API_URL: {problem}", file=sys.stderr)
+        return 1
+    try:
+        state = pipeline(
+            arguments.target, arguments.force, overrides, retries=arguments.retries, return_state=True
+        )
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0 if state.is_completed() else 1
+
+
+def _start_server() -> Exception | None:
+    """Start the temporary server if it is needed; return what is wrong with the server, if anything.
+
+    Whatever ends this process from outside shall stop the stage, be recorded, and stop the server, in
+    this order. But a terminal sends Ctrl-C, and its own closing, to the server as well, and a flow
+    whose server is gone waits for minutes. So the server starts with these signals blocked.
+    """
+    ended_by = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        ended_by.append(signal.SIGHUP)
+    for number in ended_by:
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    from_terminal = {signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, from_terminal)
+    try:
+        with get_client(sync_client=True) as client:
+            return client.api_healthcheck()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, from_terminal)
 
 
 if __name__ == "__main__":

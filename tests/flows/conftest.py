@@ -39,13 +39,15 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Project(root)
 
 
-@pytest.fixture
-def checkout(project: Project) -> Project:
-    """The project with the real code beside it, to be run as a program of its own."""
+@pytest.fixture(scope="module")
+def checkout(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with the real code beside it, to be run as a program of its own."""
+    root = tmp_path_factory.mktemp("checkout") / "project"
+    shutil.copytree(template, root)
     for name in ("flows", "tasks"):
-        shutil.copytree(REPOSITORY / name, project.root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "prefect.yaml", project.root)
-    return project
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "prefect.yaml", root)
+    return Project(root)
 
 
 @pytest.fixture(scope="session")

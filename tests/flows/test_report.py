@@ -56,7 +56,7 @@ def test_figures_and_verdict_come_from_the_attack(tmp_path: Path) -> None:
 
     fabricated.write(tmp_path)
     mia(fabricated.parameters())
-    metrics = json.loads(Path("data/mia/metrics.json").read_text())
+    metrics = json.loads(Path("data/mia/models.json").read_text())
     text = page({"mia": Outcome("cached", 0.1)})
     for model in ("original", "unlearned", "finetuned", "retrained"):
         assert row(text, model)[1:] == [
@@ -69,7 +69,7 @@ def test_figures_and_verdict_come_from_the_attack(tmp_path: Path) -> None:
 
 def test_figures_of_an_older_run_are_left_out() -> None:
     Path("data/mia").mkdir(parents=True)
-    Path("data/mia/metrics.json").write_text(json.dumps({"original/mia/auc": 0.5}))
+    Path("data/mia/models.json").write_text(json.dumps({"original/mia/auc": 0.5}))
     assert "0.500" not in page({"mia": Outcome("error", 1.0, "no")})
     assert "0.500" in page({"mia": Outcome("success", 1.0)})
 
@@ -77,18 +77,19 @@ def test_figures_of_an_older_run_are_left_out() -> None:
 @pytest.mark.parametrize("damaged", ["", "[]", "{", "null"])
 def test_a_damaged_file_leaves_a_gap_not_a_run_without_a_page(damaged: str) -> None:
     Path("data/mia").mkdir(parents=True)
-    for name in ("metrics.json", "verdict.json", "run.json"):
+    for name in ("models.json", "verdict.json", "run.json"):
         Path("data/mia", name).write_text(damaged)
     assert row(page({"mia": Outcome("success", 1.0)}), "mia") == ["mia", "success", "1.0", "", ""]
 
 
 def test_commit_lock_report_and_flow_run_are_linked(tmp_path: Path) -> None:
     Path("dvc.lock").write_text("stages: {}\n")
+    Path("params.yaml").write_text("split: {}\n")
     Path("data/report").mkdir(parents=True)
     Path("data/report/report.html").write_text("<html>")
     for command in (
         ["git", "init", "-q"],
-        ["git", "add", "dvc.lock"],
+        ["git", "add", "dvc.lock", "params.yaml"],
         ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
     ):
         subprocess.run(command, check=True)
@@ -98,5 +99,5 @@ def test_commit_lock_report_and_flow_run_are_linked(tmp_path: Path) -> None:
     assert row(text, "dvc.lock (MD5)")[1] == f"`{digest(Path('dvc.lock'))}`"
     assert row(text, "flow run")[1] == "happy-owl (`1234`)"
     assert [line for line in text.splitlines() if str(tmp_path / "data/report/report.html") in line]
-    Path("dvc.lock").write_text("changed\n")
+    Path("params.yaml").write_text("changed\n")
     assert "not committed" in page({"report": Outcome("success", 1.0)})

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from flows import _dvc
-from flows._dvc import Plan, Reproduction, StageError, plan
-from tasks.errors import ExpungeError
-from tests.flows.project import INPUTS, MARKED_SLEEP, Project, alive, until
+from flows import _reproduction
+from flows._failure import StageError
+from flows._plan import Plan
+from flows._reproduction import Reproduction
+from tests.flows.project import MARKED_SLEEP, Project, alive, until
 
 SPLIT = Plan(sources=[], stages=["split"], others=[])
 TRAIN = Plan(sources=[], stages=["split", "train"], others=[])
@@ -21,13 +22,13 @@ ALL = Plan(
 
 def follow(project: Project, planned: Plan, *, force: bool = False) -> tuple[dict[str, str], list[str]]:
     lines: list[str] = []
-    with Reproduction(project.root, planned, force=force, environment={}) as dvc:
+    with Reproduction(project.root, planned, force=force, variables={}) as dvc:
         return {stage: dvc.follow(stage, lines.append) for stage in planned.stages}, lines
 
 
 def failure(project: Project) -> tuple[str, StageError]:
     """The first stage that fails, and how."""
-    with Reproduction(project.root, TRAIN, force=False, environment={}) as dvc:
+    with Reproduction(project.root, TRAIN, force=False, variables={}) as dvc:
         for stage in TRAIN.stages:
             try:
                 dvc.follow(stage, print)
@@ -39,50 +40,6 @@ def failure(project: Project) -> tuple[str, StageError]:
 def interrupt_when_started(line: str) -> None:
     if line == "started":
         raise KeyboardInterrupt
-
-
-def test_the_plan_puts_every_stage_after_those_it_depends_on(project: Project) -> None:
-    planned = plan(project.root, None)
-    assert sorted(planned.stages) == sorted(INPUTS)
-    for stage, inputs in INPUTS.items():
-        assert all(planned.stages.index(name) < planned.stages.index(stage) for name in inputs)
-    assert planned.others == []
-
-
-def test_a_target_selects_its_ancestors_and_names_the_others(project: Project) -> None:
-    planned = plan(project.root, "unlearn")
-    assert planned.stages == ["split", "train", "unlearn"]
-    assert sorted(planned.others) == ["finetune", "mia", "report", "retrain"]
-
-
-def test_an_unknown_target_names_the_known_stages(project: Project) -> None:
-    with pytest.raises(ExpungeError, match="no stage 'trian'; it has: split, train"):
-        plan(project.root, "trian")
-
-
-def test_a_dvc_yaml_that_does_not_parse_is_one_line(project: Project) -> None:
-    (project.root / "dvc.yaml").write_text("stages: [\n")
-    with pytest.raises(ExpungeError, match=r"^dvc dag failed: .*dvc\.yaml") as caught:
-        plan(project.root, None)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_project_without_stages_is_refused(project: Project) -> None:
-    (project.root / "dvc.yaml").unlink()
-    with pytest.raises(ExpungeError, match="no stages"):
-        plan(project.root, None)
-
-
-def test_files_tracked_by_dvc_are_checked_but_are_no_stages(project: Project) -> None:
-    (project.root / "images").write_text("pixels")
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "images"], cwd=project.root, check=True)
-    text = (project.root / "dvc.yaml").read_text()
-    (project.root / "dvc.yaml").write_text(text.replace("deps: [split.sh]", "deps: [split.sh, images]"))
-    planned = plan(project.root, None)
-    assert planned.sources == ["images.dvc"]
-    assert sorted(planned.stages) == sorted(INPUTS)
-    statuses, _ = follow(project, planned)
-    assert set(statuses.values()) == {"success"}
 
 
 def test_stages_run_once_and_are_cached_after_that(project: Project) -> None:
@@ -118,7 +75,7 @@ def test_force_runs_what_is_up_to_date(project: Project) -> None:
 def test_output_arrives_line_by_line_under_its_stage(project: Project) -> None:
     project.write(split="echo of split", train=r"printf '10%%\r50%%\r100%%\n\033[31mred\033[0m\n\377\n'")
     said: dict[str, list[str]] = {"split": [], "train": []}
-    with Reproduction(project.root, TRAIN, force=False, environment={}) as dvc:
+    with Reproduction(project.root, TRAIN, force=False, variables={}) as dvc:
         for stage in TRAIN.stages:
             dvc.follow(stage, said[stage].append)
     assert "of split" in said["split"]
@@ -135,7 +92,7 @@ def test_stages_get_the_environment_and_the_python_of_the_flow(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     project.write(split='python -c "import sys; print(sys.executable)"; echo parent=$EXPUNGE_PIPELINE')
     lines: list[str] = []
-    with Reproduction(project.root, SPLIT, force=False, environment={"EXPUNGE_PIPELINE": "ab:1"}) as dvc:
+    with Reproduction(project.root, SPLIT, force=False, variables={"EXPUNGE_PIPELINE": "ab:1"}) as dvc:
         dvc.follow("split", lines.append)
     assert sys.executable in lines
     assert "parent=ab:1" in lines
@@ -198,7 +155,7 @@ def test_following_a_failed_stage_again_does_not_repeat_the_stages_before_it(pro
     project.write(
         split="echo split >> count", train="echo train >> count; test -e second || { touch second; exit 1; }"
     )
-    with Reproduction(project.root, TRAIN, force=True, environment={}) as dvc:
+    with Reproduction(project.root, TRAIN, force=True, variables={}) as dvc:
         assert dvc.follow("split", print) == "success"
         with pytest.raises(StageError):
             dvc.follow("train", print)
@@ -209,7 +166,7 @@ def test_following_a_failed_stage_again_does_not_repeat_the_stages_before_it(pro
 def test_an_interruption_ends_the_stage_and_its_children(project: Project) -> None:
     project.write(split=MARKED_SLEEP)
     with (
-        Reproduction(project.root, SPLIT, force=False, environment={}) as dvc,
+        Reproduction(project.root, SPLIT, force=False, variables={}) as dvc,
         pytest.raises(KeyboardInterrupt),
     ):
         dvc.follow("split", interrupt_when_started)
@@ -218,10 +175,10 @@ def test_an_interruption_ends_the_stage_and_its_children(project: Project) -> No
 
 
 def test_a_stage_that_ignores_sigterm_is_killed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_dvc, "GRACE", 0.5)
+    monkeypatch.setattr(_reproduction, "GRACE", 0.5)
     project.write(split=f"trap '' TERM; {MARKED_SLEEP}")
     with (
-        Reproduction(project.root, SPLIT, force=False, environment={}) as dvc,
+        Reproduction(project.root, SPLIT, force=False, variables={}) as dvc,
         pytest.raises(KeyboardInterrupt),
     ):
         dvc.follow("split", interrupt_when_started)
