@@ -40,13 +40,13 @@ def split(params: Params) -> dict[str, float]:
     return metrics
 
 
+def reads(params: Params) -> tuple[str, ...]:
+    """Inputs: the source, and the list of ids where that decides who is forgotten."""
+    forget = params.split.forget
+    return (params.split.path, forget.ids_file) if forget.kind == "ids" else (params.split.path,)
+
+
 if __name__ == "__main__":
     from tasks.stage import Stage
 
-    Stage(
-        "split",
-        lambda params, _: split(params),
-        lambda params: (params.split.path,),
-        ("split",),
-        expensive=True,
-    ).main()
+    Stage("split", lambda params, _: split(params), reads, ("split",), expensive=True).main()

@@ -174,11 +174,8 @@ def git_state() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    command = (
-        "git",
-        "--no-optional-locks",
-        *arguments,
-    )  # a status must not lock the index of a user's commit
+    # without the option, a status would lock the index while the user commits
+    command = ("git", "--no-optional-locks", *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
