@@ -31,8 +31,8 @@ class SSD(Method):
         """``alpha`` selects, ``strength`` is the paper's lambda.
 
         ``batch_size``: the squared gradient is taken of the mean loss of that many images, as in the
-        authors' code; 1 is the Fisher diagonal itself, and slow. ``samples`` caps the images that I is
-        estimated from.
+        authors' code; 1 is the Fisher diagonal itself, and slow. Forget sets smaller than that set it.
+        ``samples`` caps the images that I is estimated from.
         """
 
         alpha: Positive = 10.0
@@ -48,8 +48,11 @@ class SSD(Method):
             torch.cat((sets.retain.labels, sets.forget.labels)),
         )
         generator = torch.Generator().manual_seed(self.seed)
-        all_importance = importance(model, _sample(everything, o.samples, generator), o.batch_size)
-        forget_importance = importance(model, _sample(sets.forget, o.samples, generator), o.batch_size)
+        everything, forget = (_sample(data, o.samples, generator) for data in (everything, sets.forget))
+        # One size for both: a mean over few images is noisier, and noise would pass for importance.
+        batch_size = min(o.batch_size, len(forget))
+        all_importance = importance(model, everything, batch_size)
+        forget_importance = importance(model, forget, batch_size)
         dampened = total = 0
         with torch.no_grad():
             for weight, i_all, i_forget in zip(

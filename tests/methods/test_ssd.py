@@ -121,6 +121,16 @@ def test_no_weight_grows_or_changes_its_sign(seed: int) -> None:
     assert not tiny.equal(after, before)
 
 
+def test_both_importances_are_taken_over_batches_of_one_size_however_few_images_are_to_be_forgotten() -> None:
+    data, ends = tiny.noise(40), []
+    given = Sets(data.subset(torch.arange(2, 40)), data.subset(torch.arange(2)))
+    for batch_size in (16, 2):
+        model = tiny.model()
+        SSD(SSD.Options(alpha=1.0, batch_size=batch_size), 0).unlearn(model, given)
+        ends.append(tiny.state(model))
+    assert tiny.equal(ends[0], ends[1])
+
+
 def test_the_cap_on_samples_counts() -> None:
     data = tiny.noise(40)
     given = Sets(data.subset(torch.arange(5, 40)), data.subset(torch.arange(5)))
