@@ -143,7 +143,6 @@ def test_a_number_is_finite_and_in_its_bounds(tmp_path: Path, new: str, problem:
         ("kind: random", "kind: class, classes: [3, 3]", "split.forget: classes [3, 3] names a class twice"),
         ("kind: random", "kind: random, classes: [3]",
          "split.forget: classes belongs to kind class, not to kind random"),
-        ("path: none", "path: ''", "split.path is ''; string should have at least 1 character"),
         ("path: none", "path: none, resize: 7",
          "split.resize is 7; input should be greater than or equal to 8"),
         ("path: none", "path: none, val_fraction: 1", "split.val_fraction is 1; input should be less than 1"),
