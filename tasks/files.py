@@ -20,6 +20,10 @@ STATE = Path(".expunge")
 """Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
 
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it there.
@@ -34,7 +38,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o644)
+        part.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from tasks.datasets._manifest import load_roles
 from tasks.engine import device as devices
 from tasks.engine.checkpoint import Checkpoint
@@ -15,7 +13,7 @@ from tasks.engine.training import Fit, OnEpoch, fit, ignore
 from tasks.engine.weights import load
 from tasks.params import Params
 from tasks.stage import Stage
-from tasks.train import data_digest
+from tasks.train import code_and_machine, data_digest
 
 READS = (
     "data/split/images.npy",
@@ -40,12 +38,11 @@ def finetune(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     checkpoint = None
     if recipe is not None:
         identity = {
+            **code_and_machine(target),
             "recipe": recipe.model_dump(mode="json"),
             "start": info.sha256,
             "seed": seed,
             "data": data_digest(data.images, data.labels, val.images, val.labels),
-            "device": devices.describe(target),
-            "torch": torch.__version__,
         }
         checkpoint = Checkpoint("finetune", identity)
         done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)

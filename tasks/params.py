@@ -122,7 +122,7 @@ class Split(Section):
     """Where the images come from, and who is retain, forget, val and test."""
 
     source: str
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     resize: Annotated[int, Field(ge=8, le=512)] | None = None
     seed: Seed = 0
     val_fraction: Fraction = 0.1

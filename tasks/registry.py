@@ -8,7 +8,6 @@ ever imported. That keeps start-up short and lets DVC track just the file that i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -62,6 +61,3 @@ class Registry(Generic[T]):
         if name not in self._entries:
             raise ExpungeError(f"tasks/{self.room}/{name}.py registers nothing; add @register")
         return self._entries[name]
-
-
-Decorator = Callable[[T], T]

@@ -95,6 +95,8 @@ class Stage:
     def _run(self, params: Params) -> None:
         check = _start_check() if self.expensive else None
         with only_writer(self.folder), journal.record(self.name, params.tracking, Path.cwd()) as run:
+            for part in self.folder.glob(".*.part"):  # a killed process may leave one
+                part.unlink()
             started = datetime.now(UTC)
             clock = time.perf_counter()
             git = git_state()
@@ -134,8 +136,8 @@ class Stage:
 
     def _outputs(self) -> list[Path]:
         """Files that the stage wrote; DVC keeps a ``.gitignore`` beside them."""
-        others = {".gitignore", "run.json"}
-        return sorted(path for path in self.folder.iterdir() if path.is_file() and path.name not in others)
+        files = (path for path in self.folder.iterdir() if path.is_file() and path.name[0] != ".")
+        return sorted(path for path in files if path.name != "run.json")
 
     def _record_files(self, run: journal.Journal) -> None:
         for path in self._outputs():

@@ -18,7 +18,7 @@ from tasks.engine.training import OnEpoch, fit, ignore
 from tasks.engine.weights import Info, create
 from tasks.models import MODELS
 from tasks.params import Params
-from tasks.stage import Stage
+from tasks.stage import Stage, content_digest
 
 READS = ("data/split/images.npy", "data/split/samples.csv", "data/split/classes.json")
 
@@ -34,9 +34,9 @@ def train(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
         params,
         split.images,
         split.samples.labels,
-        split.samples.parts,
+        np.where(split.samples.parts == "train", "train_set", split.samples.parts),
         split.classes,
-        on="train",
+        on="train_set",  # not "train": its metrics would share their names with the epochs' curves
         seed=params.train.seed,
         on_epoch=on_epoch,
     )
@@ -82,12 +82,11 @@ def train_from_scratch(
     data = to_device(images, labels, np.flatnonzero(groups == on), target)
     val = to_device(images, labels, np.flatnonzero(groups == "val"), target)
     identity = {
+        **code_and_machine(target),
         "recipe": recipe.model_dump(mode="json"),
         "model": info.model_dump(mode="json"),
         "seed": seed,
         "data": data_digest(data.images, data.labels, val.images, val.labels),
-        "device": devices.describe(target),
-        "torch": torch.__version__,
     }
     checkpoint = Checkpoint(stage, identity)
     done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)
@@ -95,6 +94,16 @@ def train_from_scratch(
     metrics = write(folder, model, info, images, labels, groups, history=done.history, seconds=done.seconds)
     checkpoint.discard()
     return metrics
+
+
+def code_and_machine(device: torch.device) -> dict[str, object]:
+    """What else decides the bits of a training: a checkpoint of other code or another machine is not it."""
+    tasks = Path(__file__).parent
+    return {
+        "code": [content_digest(tasks / room) for room in ("engine", "models")],
+        "device": devices.describe(device),
+        "torch": torch.__version__,
+    }
 
 
 def data_digest(*tensors: torch.Tensor) -> str:

@@ -38,7 +38,7 @@ class Influence(Method):
     class Options(Section):
         """``samples``: retain images that G is estimated from. ``iterations``: of conjugate gradients."""
 
-        damping: Positive = 0.01
+        damping: Positive = 0.1
         scale: Positive = 1.0
         samples: Annotated[int, Field(ge=1)] = 1000
         iterations: Annotated[int, Field(ge=1, le=10_000)] = 10

@@ -21,7 +21,7 @@ SEEDS = range(6)
 def settings(forget: dict[str, Any], seed: int = 0, val_fraction: float = 0.1) -> Split:
     return Split(
         source="digits",
-        path="",
+        path="unused",
         seed=seed,
         val_fraction=val_fraction,
         forget=Forget.model_validate(forget),
