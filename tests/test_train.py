@@ -26,7 +26,7 @@ def test_a_plain_call_writes_the_files_of_the_architecture() -> None:
     assert list(small_split.files("train")) == OUTPUTS
     assert json.loads(Path("data/train/metrics.json").read_text()) == metrics
     assert set(metrics) == {"time/seconds"} | {
-        f"{part}/{figure}" for part in ("train", "val", "test") for figure in ("acc", "loss")
+        f"{part}/{figure}" for part in ("train_set", "val", "test") for figure in ("acc", "loss")
     }
     with Path("data/train/history.csv").open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
