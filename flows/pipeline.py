@@ -22,6 +22,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
@@ -42,15 +43,16 @@ StageName = Literal["split", "train", "retrain", "unlearn", "finetune", "mia", "
 
 
 class _NoEmptyTraceback(logging.Filter):
-    """Prefect logs a failed state with the traceback of no exception, which reads ``NoneType: None``."""
+    """Drops the traceback of a state that failed on purpose: it shows Prefect's engine, or nothing."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info == (None, None, None):
+        if record.exc_info and (record.exc_info[0] is None or issubclass(record.exc_info[0], FailedRun)):
             record.exc_info = None
         return True
 
 
-logging.getLogger("prefect.task_runs").addFilter(_NoEmptyTraceback())
+for _logger in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_logger).addFilter(_NoEmptyTraceback())
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -35,9 +37,17 @@ class Prefect:
             command, capture_output=True, text=True, check=False, timeout=120, **self._where
         )
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    @contextmanager
+    def worker(self) -> Iterator[None]:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "expunge"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._where)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._where
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
 
     def submit(self, *parameters: str) -> UUID:
         arguments = [part for parameter in parameters for part in ("--param", parameter)]
@@ -113,12 +123,22 @@ def test_cancelling_a_run_ends_the_stage_with_its_whole_process_group(
 ) -> None:
     checkout.write(split=MARKED_SLEEP)
     run = prefect.submit("target=split")
-    worker = prefect.worker()
-    try:
-        until(lambda: len(checkout.pids()) == 2, seconds=60, what="the stage")
+    with prefect.worker():
+        until(lambda: len(checkout.pids()) == 2, seconds=90, what="the stage")
         assert prefect("flow-run", "cancel", str(run)).returncode == 0
-        until(lambda: not any(map(alive, checkout.pids())), seconds=60, what="the end of the stage")
-        until(lambda: state_of(run) == "Cancelled", seconds=60, what="the run to be cancelled")
-    finally:
-        worker.terminate()
-        worker.wait(timeout=60)
+        until(lambda: not any(map(alive, checkout.pids())), seconds=90, what="the end of the stage")
+        until(lambda: state_of(run) == "Cancelled", seconds=90, what="the run to be cancelled")
+
+
+def test_a_failed_run_says_why_without_a_traceback(prefect: Prefect) -> None:
+    run = prefect.submit('overrides={"unlearn.metod": "ssd"}')
+    assert prefect("worker", "start", "--pool", "expunge", "--run-once").returncode == 0
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    assert state is not None
+    assert state.is_failed()
+    assert state.message is not None
+    assert state.message.startswith("'unlearn.metod' is not in params.yaml; keys of unlearn: ")
+    log = prefect("flow-run", "logs", str(run)).stdout
+    assert "Finished in state Failed" in log
+    assert "Traceback" not in log

@@ -145,6 +145,9 @@ def test_retries_come_to_an_end(project: Project) -> None:
     state = run(target="train", retries=1)
     assert state.message == "train: OSError: disk (exit status 74)"
     assert len((project.root / "tries").read_text().split()) == 2
+    log = log_of(state, "Report: report")
+    assert "Retries are exhausted" in log
+    assert "NoneType" not in log
 
 
 def test_a_target_leaves_the_other_stages_alone(project: Project) -> None:
