@@ -65,9 +65,9 @@ def _made_by(stage: str) -> str:
 
 
 def _mlflow_run(key: str) -> str:
-    """MLflow's id of a run; until it is sent there, what it can be found by afterwards."""
+    """MLflow's id of a run; before it is sent there, the command that will tell it."""
     sent = run_ids([key], Path.cwd()).get(key)
-    return f"`{sent}`" if sent else f'`tags."expunge.run" = "{key}"`'
+    return f"`{sent}`" if sent else f"`python -m tasks.tracking find {key}`"
 
 
 def _results(folder: Path) -> list[str]:
