@@ -28,6 +28,7 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@touch $@
 
 run: setup ## run the pipeline (only what changed) and say where the report is
+	@python -m tasks.check --quick
 	@dvc repro
 	@python -m tasks.tracking flush || [ $$? -eq 75 ]
 	@echo "report: data/report/report.html   runs: make ui"

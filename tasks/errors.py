@@ -5,5 +5,5 @@ class ExpungeError(Exception):
     """Bad input, or a state of the disk that the user can mend.
 
     The message is one line: what is wrong, where, and what would be right.
-    Stages print it without a traceback and exit with status 1.
+    Stages print it without a traceback and exit with status 2.
     """

@@ -33,6 +33,26 @@ def test_the_shipped_parameters_pass(
     assert capsys.readouterr().out == "params.yaml is valid\n"
 
 
+def test_the_quick_check_lists_the_known_names_and_imports_no_torch(tmp_path: Path) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(
+        text.replace("model: grey_cnn", "model: gray_cnn"), encoding="utf-8"
+    )
+    code = "import sys; sys.argv.append('--quick'); from tasks.check import main\n"
+    code += "try: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("expunge check: params.yaml: train: model is 'gray_cnn'; known: grey_cnn, ")
+    assert done.stdout == "False\n"
+
+
 def test_a_wrong_option_is_one_line_and_status_2(tmp_path: Path) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     assert text.count("alpha: 10.0") == 1
