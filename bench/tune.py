@@ -37,8 +37,8 @@ SEED = 900
 
 
 def params_of(arguments: argparse.Namespace, value: float | None) -> Params:
-    """``bench/cifar10.yaml`` with one option of one method, or of fine-tuning, changed."""
-    raw = read_yaml(PARAMS)
+    """The parameters with one option of one method, or of fine-tuning, changed."""
+    raw = read_yaml(arguments.params)
     method, option = arguments.method, arguments.option
     raw["split"] |= {"source": arguments.source, "path": str(arguments.path), "seed": SEED}
     raw["runtime"]["threads"] = arguments.threads
@@ -48,7 +48,7 @@ def params_of(arguments: argparse.Namespace, value: float | None) -> Params:
         section = raw["finetune"]["recipe"] if option.startswith("finetune.") else raw["unlearn"][method]
         key = option.removeprefix("finetune.")
         section[key] = int(value) if isinstance(section[key], int) else value
-    return validate(raw, str(PARAMS))
+    return validate(raw, str(arguments.params))
 
 
 def main() -> None:
@@ -61,6 +61,7 @@ def main() -> None:
         "option", nargs="?", help="an option of the method, or finetune.lr, finetune.epochs, …"
     )
     parser.add_argument("values", nargs="*", type=float)
+    parser.add_argument("--params", type=Path, default=PARAMS)
     parser.add_argument("--source", default="cifar10")
     parser.add_argument("--path", type=Path, default=Path("data/cifar10"))
     parser.add_argument("--work", type=Path, default=Path(".expunge/tune"))
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     arguments.path = arguments.path.resolve()
+    arguments.params = arguments.params.resolve()
     arguments.work.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.work)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
