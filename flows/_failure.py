@@ -12,6 +12,11 @@ NO_RETRY = {2, 126, 127}
 _EXIT = re.compile(r"failed to run: .*, exited with (?P<status>-?\d+)$")
 _TRANSIENT = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|\[Errno (?!2\]|13\])")
 _PROGRAM = re.compile(r"^expunge \w+: ")
+_SIGNALS = "|".join(re.escape(words) for number in signal.Signals if (words := signal.strsignal(number)))
+_OTHERS = re.compile(
+    rf"> |Running stage |(.*: line \d+: +\d+ ({_SIGNALS}) .*|({_SIGNALS})( \(core dumped\))?)$"
+)
+"""Lines that the stage did not write: DVC's, and a shell's word on the signal that ended its command."""
 
 
 class StageError(Exception):
@@ -42,7 +47,7 @@ def failure(said: Sequence[str], status: int) -> StageError:
     if exited is None:
         return StageError(error, transient=_TRANSIENT.search(error) is not None)
     code = int(exited["status"])
-    own = [line for line in said[:at] if not line.startswith(("> ", "Running stage "))]
+    own = [line for line in said[:at] if not _OTHERS.match(line)]
     message = f"{_PROGRAM.sub('', own[-1])} ({_ending(code)})" if own else _ending(code)
     return StageError(message, transient=code not in NO_RETRY)
 

@@ -110,6 +110,18 @@ def test_stages_get_the_environment_and_the_python_of_the_flow(
         ("exit 74", "exit status 74", True),
         ("echo no; exit 127", "no (exit status 127)", False),
         ("echo epoch 3; kill -9 $$", "epoch 3 (killed by SIGKILL)", True),
+        ("echo epoch 3; echo Killed >&2; exit 137", "epoch 3 (killed by SIGKILL)", True),
+        (
+            "echo 'sh: line 1: 41 Segmentation fault (core dumped) sh train.sh' >&2; exit 139",
+            "killed by SIGSEGV",
+            True,
+        ),
+        (
+            "echo epoch 3; echo 'sh: line 1:   941 Terminated              sh train.sh' >&2; exit 143",
+            "epoch 3 (killed by SIGTERM)",
+            True,
+        ),
+        ("echo Killed in epoch 3; exit 137", "Killed in epoch 3 (killed by SIGKILL)", True),
         ("echo ERROR: of the stage; exit 137", "ERROR: of the stage (killed by SIGKILL)", True),
     ],
 )
