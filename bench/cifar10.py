@@ -52,7 +52,7 @@ def run_seed(source: str, path: str, seed: int, methods: list[str], results: Pat
         params = params_of(source, path, seed, method)
         unlearn(params)
         finetune(params)
-        row = {"seed": seed, "method": method, **mia(params), "environment": environment()}
+        row = {"seed": seed, "method": method, **mia(params), "environment": environment(params.runtime)}
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"seed {seed} {method}: AUC {row['mia/auc']:.3f} TA {row['test/acc']:.3f}", flush=True)

@@ -1,4 +1,7 @@
-"""The one exception that reaches a user as a single line."""
+"""The one exception that reaches a user as a single line, and what such lines share."""
+
+RESTORE = "restore it: dvc checkout --force, or make it again: dvc repro --force"
+"""What to do with a damaged or missing output of a stage."""
 
 
 class ExpungeError(Exception):

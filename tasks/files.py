@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from filelock import FileLock, Timeout
 
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 
 STATE = Path(".expunge")
 """Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
@@ -26,10 +26,11 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
+def write_whole(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it there.
 
     When the body raises, or the disk is full, ``path`` stays as it was and nothing is left beside it.
+    A ``private`` file can be read by its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -39,7 +40,8 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner may read
+        if not private:  # mkstemp makes files that only their owner may read
+            part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -83,7 +85,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
     except (ValueError, RecursionError) as error:
-        raise ExpungeError(f"{path} is not valid JSON ({error}); restore it: dvc checkout --force") from None
+        raise ExpungeError(f"{path} is not valid JSON ({error}); {RESTORE}") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -102,6 +104,22 @@ def digest(path: Path, algorithm: str = "md5") -> str:
     """Hex digest of a file's bytes; ``md5`` is what DVC records for a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """MD5 of a file or a folder, as DVC records it.
+
+    A folder's is the MD5 of the sorted JSON list of its files' MD5s and paths, with ``.dir`` after it.
+    """
+    if path.is_file():
+        return digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    entries = sorted(
+        ({"md5": digest(file), "relpath": file.relative_to(path).as_posix()} for file in files),
+        key=lambda entry: entry["relpath"],
+    )
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 
 
 @contextmanager

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from tasks.datasets._manifest import load_roles
 from tasks.engine import device as devices
-from tasks.engine.checkpoint import Checkpoint
-from tasks.engine.data import to_device
+from tasks.engine.data import Groups
 from tasks.engine.outputs import write
-from tasks.engine.training import Fit, OnEpoch, fit, ignore
+from tasks.engine.resumable import fit_and_write
+from tasks.engine.training import OnEpoch, ignore
 from tasks.engine.weights import load
 from tasks.params import Params
 from tasks.stage import Stage
-from tasks.train import code_and_machine, data_digest
 
 READS = (
     "data/split/images.npy",
@@ -27,32 +26,16 @@ READS = (
 def finetune(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     """Train the unlearned weights by ``finetune.recipe``, or keep them as they are if that is null."""
     split = load_roles()
-    manifest = split.manifest
-    target = devices.choose(params.runtime)
+    groups = Groups(split.images, split.manifest.labels, split.manifest.roles)
+    device = devices.choose(params.runtime)
     model, info = load(Path("data/unlearn"))
-    model.to(target)
-    data = to_device(split.images, manifest.labels, manifest.indices("retain"), target)
-    val = to_device(split.images, manifest.labels, manifest.indices("val"), target)
+    model.to(device)
     recipe, seed = params.finetune.recipe, params.finetune.seed
-    done = Fit()
-    checkpoint = None
-    if recipe is not None:
-        identity = {
-            **code_and_machine(target),
-            "recipe": recipe.model_dump(mode="json"),
-            "start": info.sha256,
-            "seed": seed,
-            "data": data_digest(data.images, data.labels, val.images, val.labels),
-        }
-        checkpoint = Checkpoint("finetune", identity)
-        done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)
-    metrics = write(
-        Path("data/finetune"), model, info, split.images, manifest.labels, manifest.roles,
-        history=done.history, seconds=done.seconds,
-    )  # fmt: skip
-    if checkpoint:
-        checkpoint.discard()
-    return metrics
+    if recipe is None:
+        return write(Path("data/finetune"), model, info, groups, history=[], seconds=0.0)
+    return fit_and_write(
+        "finetune", model, info, groups, recipe, on="retain", seed=seed, device=device, on_epoch=on_epoch
+    )
 
 
 if __name__ == "__main__":

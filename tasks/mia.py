@@ -44,7 +44,7 @@ from tasks.attacks._selection import match_classes
 from tasks.attacks._utility import hits
 from tasks.attacks._verdict import Verdict, judge
 from tasks.datasets._manifest import Manifest
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_json, write_whole
 from tasks.params import Mia, Params
 from tasks.tables import write_table
@@ -157,7 +157,7 @@ def _read_logits(path: Path, labels: NDArray[np.int64]) -> NDArray[np.floating]:
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
     except (OSError, ValueError, EOFError) as error:
-        raise ExpungeError(f"{path} is damaged ({error}); restore it: dvc checkout --force") from None
+        raise ExpungeError(f"{path} is damaged ({error}); {RESTORE}") from None
     check_logits(logits, labels, str(path))
     return logits
 
@@ -167,10 +167,7 @@ def _read_seconds(folder: Path) -> float:
     metrics = read_json(path)
     seconds = metrics.get("time/seconds") if isinstance(metrics, dict) else None
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
-        raise ExpungeError(
-            f"{path}: time/seconds is {seconds!r}; it must be a number of seconds; "
-            "restore it: dvc checkout --force"
-        )
+        raise ExpungeError(f"{path}: time/seconds is {seconds!r}; it must be a number of seconds; {RESTORE}")
     return float(seconds)
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tasks import figures
 from tasks.attacks._histogram import LossCounts
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_text
 from tasks.params import Params
-from tasks.tables import RESTORE, read_table
+from tasks.tables import read_table
 
 DATA = Path("data")
 PAGE = DATA / "report" / "report.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.datasets._manifest import load_roles
+from tasks.engine.data import Groups
 from tasks.engine.training import OnEpoch, ignore
 from tasks.params import Params
 from tasks.stage import Stage
@@ -20,9 +21,7 @@ def retrain(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     return train_from_scratch(
         "retrain",
         params,
-        split.images,
-        split.manifest.labels,
-        split.manifest.roles,
+        Groups(split.images, split.manifest.labels, split.manifest.roles),
         split.classes,
         on="retain",
         seed=params.retrain.seed,

@@ -7,7 +7,6 @@ A stage is a plain function from parameters to metrics, which reads and writes f
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -25,8 +24,8 @@ from typing import Any, NoReturn
 
 from tasks import journal
 from tasks.errors import ExpungeError
-from tasks.files import digest, only_writer, write_json
-from tasks.params import Params, in_use, load
+from tasks.files import content_digest, digest, only_writer, write_json
+from tasks.params import Params, Runtime, in_use, load
 
 BAD_INPUT = 2
 """Exit status when the user has to mend something; running the stage again would not help."""
@@ -128,7 +127,7 @@ class Stage:
                     "started": started.isoformat(timespec="seconds"),
                     "seconds": round(time.perf_counter() - clock, 3),
                     **git,
-                    "environment": environment(),
+                    "environment": environment(params.runtime),
                     "inputs": inputs,
                     "outputs": outputs,
                 },
@@ -150,7 +149,7 @@ class Stage:
             run.tags({"weights.sha256": json.loads((self.folder / "weights.json").read_text())["sha256"]})
 
 
-def environment() -> dict[str, Any]:
+def environment(runtime: Runtime) -> dict[str, Any]:
     """Python, libraries and processor: what decides the bits of a result beside the seed."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     for name in LIBRARIES:
@@ -159,7 +158,8 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     if "tasks.engine.device" in sys.modules:  # only stages that compute have a device
-        found |= sys.modules["tasks.engine.device"].describe_current()
+        devices = sys.modules["tasks.engine.device"]
+        found |= devices.describe(devices.resolve(runtime))
     return found
 
 
@@ -183,22 +183,6 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def content_digest(path: Path) -> str:
-    """MD5 of a file or a folder, as DVC records it.
-
-    A folder's is the MD5 of the sorted JSON list of its files' MD5s and paths, with ``.dir`` after it.
-    """
-    if path.is_file():
-        return digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    entries = sorted(
-        ({"md5": digest(file), "relpath": file.relative_to(path).as_posix()} for file in files),
-        key=lambda entry: entry["relpath"],
-    )
-    listing = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.files import write_text
-
-RESTORE = "restore it: dvc checkout --force, or dvc repro --force"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.datasets._manifest import load_roles
 from tasks.engine import device as devices
-from tasks.engine.data import to_device
+from tasks.engine.data import Groups
 from tasks.engine.outputs import write
 from tasks.engine.training import Epoch, OnEpoch, ignore
 from tasks.engine.weights import load
@@ -27,14 +27,11 @@ READS = (
 def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     """Apply ``unlearn.method`` to the original weights; write weights, logits, history and metrics."""
     split = load_roles()
-    manifest = split.manifest
-    target = devices.choose(params.runtime)
+    groups = Groups(split.images, split.manifest.labels, split.manifest.roles)
+    device = devices.choose(params.runtime)
     model, info = load(Path("data/train"))
-    model.to(target)
-    sets = Sets(
-        retain=to_device(split.images, manifest.labels, manifest.indices("retain"), target),
-        forget=to_device(split.images, manifest.labels, manifest.indices("forget"), target),
-    )
+    model.to(device)
+    sets = Sets(retain=groups.on_device("retain", device), forget=groups.on_device("forget", device))
     history: list[Epoch] = []
 
     def keep(epoch: int, metrics: Epoch) -> None:
@@ -46,10 +43,7 @@ def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     start = time.perf_counter()
     method(options, params.unlearn.seed, keep).unlearn(model, sets)
     seconds = time.perf_counter() - start
-    return write(
-        Path("data/unlearn"), model, info, split.images, manifest.labels, manifest.roles,
-        history=history, seconds=seconds,
-    )  # fmt: skip
+    return write(Path("data/unlearn"), model, info, groups, history=history, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ExpungeError
-from tasks.files import digest, only_writer, read_json, write_json, write_text, write_whole
+from tasks.errors import RESTORE, ExpungeError
+from tasks.files import content_digest, digest, only_writer, read_json, write_json, write_text, write_whole
 
 ROOT = Path(__file__).parents[1]
 
@@ -161,7 +161,7 @@ class TestText:
         message = str(caught.value)
         assert "\n" not in message
         assert message.startswith(f"{path} is not valid JSON ({reason}")
-        assert message.endswith("); restore it: dvc checkout --force")
+        assert message.endswith(f"); {RESTORE}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
@@ -228,3 +228,26 @@ class TestOnlyWriter:
             with pytest.raises(ExpungeError), only_writer(folder):
                 pass
         assert list(folder.iterdir()) == []
+
+
+class TestContentDigest:
+    def test_a_file_has_the_md5_of_its_bytes(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"abc")
+        assert content_digest(tmp_path / "a") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321, A.5
+
+    def test_a_folder_has_the_digest_of_its_listing(self, tmp_path: Path) -> None:
+        for name in ("b/ä.txt", "b.txt", "a"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"abc")
+        listing = ", ".join(
+            f'{{"md5": "900150983cd24fb0d6963f7d28e17f72", "relpath": "{name}"}}'
+            for name in ("a", "b.txt", "b/\\u00e4.txt")
+        )
+        assert content_digest(tmp_path) == hashlib.md5(f"[{listing}]".encode()).hexdigest() + ".dir"
+
+    def test_what_python_compiles_does_not_count(self, tmp_path: Path) -> None:
+        (tmp_path / "a.py").write_bytes(b"abc")
+        before = content_digest(tmp_path)
+        (tmp_path / "__pycache__").mkdir()
+        (tmp_path / "__pycache__/a.pyc").write_bytes(b"compiled")
+        assert content_digest(tmp_path) == before

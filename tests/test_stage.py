@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tasks.params import read_yaml
-from tasks.stage import content_digest, flatten, git_state
+from tasks.params import Runtime, read_yaml
+from tasks.stage import environment, flatten, git_state
 from tests.test_params_yaml import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,29 +195,15 @@ class TestGitState:
         assert index.read_bytes() != before
 
 
-class TestContentDigest:
-    def test_a_file_has_the_md5_of_its_bytes(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(b"abc")
-        assert content_digest(tmp_path / "a") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321, A.5
-
-    def test_a_folder_has_the_digest_of_its_listing(self, tmp_path: Path) -> None:
-        for name in ("b/ä.txt", "b.txt", "a"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_bytes(b"abc")
-        listing = ", ".join(
-            f'{{"md5": "900150983cd24fb0d6963f7d28e17f72", "relpath": "{name}"}}'
-            for name in ("a", "b.txt", "b/\\u00e4.txt")
-        )
-        assert content_digest(tmp_path) == hashlib.md5(f"[{listing}]".encode()).hexdigest() + ".dir"
-
-    def test_what_python_compiles_does_not_count(self, tmp_path: Path) -> None:
-        (tmp_path / "a.py").write_bytes(b"abc")
-        before = content_digest(tmp_path)
-        (tmp_path / "__pycache__").mkdir()
-        (tmp_path / "__pycache__/a.pyc").write_bytes(b"compiled")
-        assert content_digest(tmp_path) == before
-
-
 def test_names_of_nested_parameters_are_joined_by_dots() -> None:
     nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": {}}
     assert flatten(nested) == {"a.b": 1, "a.c.d": [1, 2], "e": None}
+
+
+def test_a_record_names_the_device_that_was_asked_for_and_not_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tasks.engine.device  # noqa: F401  # stages that compute have it
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert environment(Runtime(device="cpu"))["device"] == "CPU"

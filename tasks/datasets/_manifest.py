@@ -16,11 +16,10 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_json, write_text, write_whole
 
 SPLIT = Path("data/split")
-RESTORE = "restore it: dvc checkout --force, or dvc repro --force split"
 
 Columns = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.str_]]
 
@@ -208,14 +207,14 @@ def load_samples(folder: Path = SPLIT, *, mmap: bool = False) -> SplitSamples:
         If a file is missing, damaged, or does not agree with the others.
     """
     samples = Samples.read(folder / "samples.csv")
-    classes = _read_classes(folder / "classes.json", samples, folder / "samples.csv")
+    classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
     return SplitSamples(_read_images(folder / "images.npy", len(samples), mmap=mmap), samples, classes)
 
 
 def load_roles(folder: Path = SPLIT, *, mmap: bool = False) -> SplitRoles:
     """Load images, manifest and class names; parameters and errors as :func:`load_samples`."""
     manifest = Manifest.read(folder / "manifest.csv")
-    classes = _read_classes(folder / "classes.json", manifest, folder / "manifest.csv")
+    classes = read_classes(folder / "classes.json", manifest, folder / "manifest.csv")
     return SplitRoles(_read_images(folder / "images.npy", len(manifest), mmap=mmap), manifest, classes)
 
 
@@ -255,7 +254,7 @@ def _array(path: Path, *, mmap: bool) -> NDArray[np.uint8]:
     return array
 
 
-def _read_classes(path: Path, table: _Table, table_path: Path) -> tuple[str, ...]:
+def read_classes(path: Path, table: _Table, table_path: Path) -> tuple[str, ...]:
     classes = read_json(path)
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ExpungeError(f"{path} is not a list of class names; {RESTORE}")

@@ -42,6 +42,29 @@ class Data:
         return Data(self.images.index_select(0, index), self.labels.index_select(0, index))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Labelled images in memory, each in one group such as ``retain`` or ``test``.
+
+    Attributes
+    ----------
+    images
+        ``uint8 [N, C, H, W]``.
+    labels
+        ``int64 [N]``.
+    names
+        N names, the group of each image.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: NDArray[np.str_]
+
+    def on_device(self, group: str, device: torch.device) -> Data:
+        """Move the images of one group to the device."""
+        return to_device(self.images, self.labels, np.flatnonzero(self.names == group), device)
+
+
 def to_device(
     images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], device: torch.device
 ) -> Data:

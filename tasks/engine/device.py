@@ -17,6 +17,11 @@ def choose(runtime: Runtime) -> torch.device:
         If CUDA is asked for and there is none.
     """
     torch.set_num_threads(runtime.threads)
+    return resolve(runtime)
+
+
+def resolve(runtime: Runtime) -> torch.device:
+    """Return the device that ``runtime.device`` means on this machine; errors as :func:`choose`."""
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise ExpungeError(
             "params.yaml: runtime.device is 'cuda', but PyTorch sees no CUDA device; use auto or cpu"
@@ -49,8 +54,3 @@ def describe(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "bfloat16": str(computes_bfloat16(device)).lower(),
     }
-
-
-def describe_current() -> dict[str, str | int]:
-    """Describe the device that ``auto`` would choose; for records."""
-    return describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from tasks.engine.data import Groups
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.training import COLUMNS, Epoch
 from tasks.engine.weights import Info, store
@@ -23,9 +23,7 @@ def write(
     folder: Path,
     model: nn.Module,
     info: Info,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    roles: Sequence[str] | NDArray[np.str_],
+    groups: Groups,
     *,
     history: Sequence[Epoch],
     seconds: float,
@@ -38,8 +36,8 @@ def write(
         The stage's, e.g. ``data/train``.
     model, info
         The trained model and its description.
-    images, labels, roles
-        ``uint8 [N, C, H, W]``, ``int64 [N]`` and N names of groups such as ``retain`` or ``test``.
+    groups
+        All images, whatever the model was trained on.
     history
         One row an epoch.
     seconds
@@ -48,23 +46,22 @@ def write(
     Returns
     -------
     metrics
-        ``<role>/acc`` and ``<role>/loss`` (mean cross-entropy in nats) for each role, ``time/seconds``.
+        ``<group>/acc`` and ``<group>/loss`` (mean cross-entropy in nats) for each group, ``time/seconds``.
 
     Raises
     ------
     ExpungeError
         If a loss is not finite; nothing is written then.
     """
-    rows = logits(model, images)
-    groups = np.asarray(roles)
+    rows = logits(model, groups.images)
     metrics = {"time/seconds": seconds}
-    for role in sorted(set(groups.tolist())):
-        chosen = groups == role
-        metrics[f"{role}/acc"] = accuracy(rows[chosen], labels[chosen])
-        metrics[f"{role}/loss"] = loss = cross_entropy(rows[chosen], labels[chosen])
+    for group in np.unique(groups.names).tolist():
+        chosen = groups.names == group
+        metrics[f"{group}/acc"] = accuracy(rows[chosen], groups.labels[chosen])
+        metrics[f"{group}/loss"] = loss = cross_entropy(rows[chosen], groups.labels[chosen])
         if not math.isfinite(loss):
             raise ExpungeError(
-                f"the loss on the {role} samples is {loss}: the weights for {folder} diverged; "
+                f"the loss on the {group} samples is {loss}: the weights for {folder} diverged; "
                 "lower the learning rate or the method's strength"
             )
     store(folder, model, info)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_json, write_whole
 from tasks.models import MODELS, build
 from tasks.params import Section
@@ -111,6 +111,3 @@ def _problem(error: ValidationError, *path: str) -> str:
     """What is wrong with ``weights.json``; ``path`` leads to the part that was validated."""
     key = ".".join(str(part) for part in (*path, *error.errors()[0]["loc"]))
     return f": {key} is wrong or missing" if key else " is not a description of weights"
-
-
-RESTORE = "restore it with dvc checkout --force, or make it again with dvc repro --force"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.engine import outputs
+from tasks.engine.data import Groups
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.training import Epoch, fit
 from tasks.engine.weights import load
@@ -20,11 +21,12 @@ from tests import tiny
 DATA = tiny.noise(30)
 IMAGES, LABELS = DATA.images.numpy(), DATA.labels.numpy()
 ROLES: NDArray[np.str_] = np.array(["retain"] * 20 + ["forget"] * 4 + ["test"] * 6)
+GROUPS = Groups(IMAGES, LABELS, ROLES)
 HISTORY: list[Epoch] = [{"unlearn/loss": 0.5}, {"unlearn/loss": 0.25}]
 
 
 def write(folder: Path, model: nn.Module, history: list[Epoch]) -> dict[str, float]:
-    return outputs.write(folder, model, tiny.info(), IMAGES, LABELS, ROLES, history=history, seconds=1.5)
+    return outputs.write(folder, model, tiny.info(), GROUPS, history=history, seconds=1.5)
 
 
 def test_all_files_are_written_and_hold_what_the_model_says(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tasks.engine.weights import Info, create, load, store, tensor_digest
-from tasks.errors import ExpungeError
+from tasks.errors import RESTORE, ExpungeError
 from tasks.models import MODELS
 from tasks.registry import choices
 from tests import tiny
@@ -91,8 +91,7 @@ def test_every_flipped_byte_of_the_tensors_is_noticed(folder: Path) -> None:
         damaged[place] ^= 1
         path.write_bytes(damaged)
         assert refusal(folder) == (
-            f"{path} is damaged: its tensors do not have the recorded SHA-256; "
-            "restore it with dvc checkout --force, or make it again with dvc repro --force"
+            f"{path} is damaged: its tensors do not have the recorded SHA-256; {RESTORE}"
         )
 
 

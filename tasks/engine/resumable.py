@@ -1,0 +1,79 @@
+"""A training that a stage can be killed in, and that goes on where it was when the stage runs again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tasks.engine import device as devices
+from tasks.engine.checkpoint import Checkpoint
+from tasks.engine.data import Data, Groups
+from tasks.engine.outputs import write
+from tasks.engine.training import OnEpoch, fit
+from tasks.engine.weights import Info
+from tasks.files import content_digest
+from tasks.params import Recipe
+
+
+def fit_and_write(
+    stage: str,
+    model: nn.Module,
+    info: Info,
+    groups: Groups,
+    recipe: Recipe,
+    *,
+    on: str,
+    seed: int,
+    device: torch.device,
+    on_epoch: OnEpoch,
+) -> dict[str, float]:
+    """Train ``model`` on the images of one group and write the stage's outputs.
+
+    Parameters
+    ----------
+    stage
+        Names the output folder and the checkpoint.
+    model, info
+        The model to start from, on the device, and its description.
+    groups
+        All images; those of group ``val`` are evaluated after each epoch.
+    recipe, seed
+        Of the training; the seed sets order and augmentation.
+    on
+        The group to train on.
+    on_epoch
+        Called after each epoch, see :func:`tasks.engine.training.fit`.
+
+    Returns
+    -------
+    metrics
+        Those of :func:`tasks.engine.outputs.write`.
+    """
+    data, val = groups.on_device(on, device), groups.on_device("val", device)
+    identity = {
+        "stage": stage,
+        "code": [content_digest(Path(__file__).parents[1] / room) for room in ("engine", "models")],
+        "machine": devices.describe(device),
+        "torch": torch.__version__,
+        "start": info.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": seed,
+        "data": _digest(data, val),
+    }
+    checkpoint = Checkpoint(stage, identity)
+    done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)
+    metrics = write(Path("data") / stage, model, info, groups, history=done.history, seconds=done.seconds)
+    checkpoint.discard()
+    return metrics
+
+
+def _digest(*sets: Data) -> str:
+    """SHA-256 of the bytes of images and labels."""
+    sha = hashlib.sha256()
+    for data in sets:
+        for tensor in (data.images, data.labels):
+            sha.update(tensor.cpu().contiguous().numpy().data)
+    return sha.hexdigest()
