@@ -119,13 +119,17 @@ class Forget(Section):
 
 
 class Split(Section):
-    """Where the images come from, and who is retain, forget, val and test."""
+    """Where the images come from, and who is retain, forget, val and test.
+
+    ``erased``: the list of samples that requests have erased and that no source may bring back.
+    """
 
     source: str
     path: Annotated[str, Field(min_length=1)]
     resize: Annotated[int, Field(ge=8, le=512)] | None = None
     seed: Seed = 0
     val_fraction: Fraction = 0.1
+    erased: Annotated[str, Field(min_length=1)] | None = None
     forget: Forget
 
     @model_validator(mode="after")
@@ -239,8 +243,25 @@ class Tracking(Section):
     timeout: Annotated[int, Field(ge=1, le=600)] = 10
 
 
+class Requests(Section):
+    """Requests to forget: their ledger, the folder of their keys, and the rules they are treated by.
+
+    ``ledger`` is SQLAlchemy's URL; a password belongs into EXPUNGE_LEDGER, which takes precedence, as
+    EXPUNGE_KEYS does for ``keys``. ``approval``: whether a person must approve. A request is due
+    ``due_months`` after it was received, ``extension_months`` later if that was extended (GDPR Art.
+    12(3): one and two), and at risk ``at_risk_days`` before.
+    """
+
+    ledger: Annotated[str, Field(min_length=1)] = "sqlite:///data/requests/ledger.db"
+    keys: Annotated[str, Field(min_length=1)] = "~/.local/share/expunge/keys"
+    approval: bool = False
+    due_months: Annotated[int, Field(ge=1, le=12)] = 1
+    extension_months: Annotated[int, Field(ge=1, le=12)] = 2
+    at_risk_days: Annotated[int, Field(ge=0, le=365)] = 7
+
+
 class Params(Section):
-    """The whole of ``params.yaml``: one section a stage, and where it runs and is recorded."""
+    """The whole of ``params.yaml``: one section a stage, where it runs and is recorded, and the requests."""
 
     split: Split
     train: Train
@@ -251,6 +272,7 @@ class Params(Section):
     report: Report
     runtime: Runtime = Runtime()
     tracking: Tracking = Tracking()
+    requests: Requests = Requests()
 
 
 def in_use(params: Params) -> dict[str, Any]:

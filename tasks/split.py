@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tasks.datasets import SOURCES
@@ -10,10 +11,19 @@ from tasks.datasets._manifest import SPLIT, LoadedSplit, Manifest, Samples
 from tasks.datasets._roles import assign_roles
 from tasks.files import write_json
 from tasks.params import Params
+from tasks.requests.erased import Erased
+from tasks.requests.keys import KeyStore
 
 
-def split(params: Params) -> dict[str, float]:
-    """Read the source and write ``data/split``.
+def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
+    """Read the source and write ``data/split``, without what was erased.
+
+    Parameters
+    ----------
+    params
+        Of all stages.
+    keys
+        Holds the key to the list of erased samples; by default the folder that ``params`` names.
 
     Returns
     -------
@@ -23,13 +33,17 @@ def split(params: Params) -> dict[str, float]:
     Raises
     ------
     ExpungeError
-        If the source cannot be read whole, or the forget set asked for is impossible. Nothing is
-        written then.
+        If the source cannot be read whole, the forget set asked for is impossible, or it cannot be
+        told which samples were erased. Nothing is written then.
     """
     section = params.split
     image_set = check(
         SOURCES.get(section.source)(Path(section.path), section.resize), f"{section.source} {section.path}"
     )
+    if section.erased is not None:
+        keys = keys or KeyStore(Path(params.requests.keys), Path.cwd())
+        erased = Erased.read(Path(section.erased))
+        image_set = image_set.subset(erased.kept(image_set.sample_ids, image_set.images, keys))
     parts, roles = assign_roles(image_set, section)
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
@@ -41,12 +55,16 @@ def split(params: Params) -> dict[str, float]:
 
 
 def reads(params: Params) -> tuple[str, ...]:
-    """Inputs: the source, and the list of ids where that decides who is forgotten."""
-    forget = params.split.forget
-    return (params.split.path, forget.ids_file) if forget.kind == "ids" else (params.split.path,)
+    """Inputs: the source, what was erased, and the list of ids where that decides who is forgotten."""
+    section = params.split
+    listed = (section.forget.ids_file,) if section.forget.kind == "ids" else ()
+    return (section.path, *((section.erased,) if section.erased else ()), *listed)
 
 
 if __name__ == "__main__":
     from tasks.stage import Stage
 
-    Stage("split", lambda params, _: split(params), reads, ("split",), expensive=True).main()
+    def _split(params: Params, _: object) -> dict[str, float]:
+        return split(params, KeyStore.of(params.requests, os.environ, Path.cwd()))
+
+    Stage("split", _split, reads, ("split",), expensive=True).main()

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.datasets._manifest import load_split
+from tasks.datasets._manifest import Manifest, load_split
 from tasks.errors import ExpungeError
 from tasks.params import Params, load, validate
+from tasks.requests.erased import KEY, Erased, lines_for
+from tasks.requests.keys import KeyStore
 from tasks.split import split
 from tests.datasets.building import write_folders
 
@@ -168,3 +170,43 @@ def test_a_source_that_breaks_the_rules_is_named(pets: Path) -> None:
     (pets / "test/dog").rmdir()
     with pytest.raises(ExpungeError, match=f"^image_folder {pets}: no test images"):
         split(params("image_folder", pets))
+
+
+def test_what_was_erased_returns_to_no_file_and_the_others_keep_their_roles(
+    pets: Path, tmp_path: Path
+) -> None:
+    keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
+    Erased(()).write(Path("erased.txt"))
+    asked = params("image_folder", pets, erased="erased.txt")
+    split(asked, keys)
+    before = load_split()
+    chosen = [int(before.manifest.indices(role)[0]) for role in Manifest.groups]
+    lines = lines_for(chosen, before.manifest.sample_ids, before.images, keys.create(KEY))
+    Erased(()).having(lines).write(Path("erased.txt"))
+    split(asked, keys)
+    after = load_split()
+    gone = {before.manifest.sample_ids[row] for row in chosen}
+    assert len(gone) == 4
+    assert set(before.manifest.sample_ids) - set(after.manifest.sample_ids) == gone
+    roles = dict(zip(before.manifest.sample_ids, before.manifest.roles.tolist(), strict=True))
+    changed = [
+        sample_id
+        for sample_id, role in zip(after.manifest.sample_ids, after.manifest.roles.tolist(), strict=True)
+        if roles[sample_id] != role
+    ]
+    assert len(changed) <= 4  # who follows in rank where a taken sample has left
+    shown = b"".join(content for name, content in contents().items() if name != "images.npy")
+    assert not any(sample_id.encode() in shown for sample_id in gone)
+    kept = [row for row in range(len(before.manifest)) if row not in chosen]
+    np.testing.assert_array_equal(after.images, before.images[kept])
+
+
+def test_without_the_key_to_what_was_erased_nothing_is_split(pets: Path, tmp_path: Path) -> None:
+    Erased((("id", "0" * 64),)).write(Path("erased.txt"))
+    keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
+    with pytest.raises(ExpungeError, match="lacks the key that tells which"):
+        split(params("image_folder", pets, erased="erased.txt"), keys)
+    Path("erased.txt").unlink()
+    with pytest.raises(ExpungeError, match=r"erased\.txt is missing; restore it: git checkout"):
+        split(params("image_folder", pets, erased="erased.txt"), keys)
+    assert not Path("data/split").exists()

@@ -39,6 +39,19 @@ class ImageSet:
     is_test: NDArray[np.bool_]
     classes: tuple[str, ...]
 
+    def subset(self, rows: NDArray[np.int64]) -> ImageSet:
+        """Return the set of the given rows, in the given order; all classes stay."""
+        if np.array_equal(rows, np.arange(len(self.labels))):
+            return self
+        return ImageSet(
+            images=self.images[rows],
+            labels=self.labels[rows],
+            sample_ids=tuple(self.sample_ids[row] for row in rows),
+            sources=tuple(self.sources[row] for row in rows),
+            is_test=self.is_test[rows],
+            classes=self.classes,
+        )
+
 
 Source = Callable[[Path, int | None], ImageSet]
 """``load(path, resize)``; ``resize`` is the side in pixels to scale every image to, or None."""

@@ -1,0 +1,55 @@
+"""A request to forget, handed in as parameters of a Prefect deployment."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from tasks.errors import ExpungeError
+from tasks.params import load
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk, new_id
+from tasks.requests.states import Status
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+# The docstring is in Google style because Prefect reads the parameters' descriptions from it.
+@flow(name="submit-request")
+def submit_request(submission: dict[str, Any]) -> Any:
+    """Take one request to forget into the ledger.
+
+    The same checks as `expunge submit`. The run completes if the request was accepted or is a duplicate,
+    and fails, naming what is wrong, if it was rejected. Prefect keeps the parameters of its runs: what
+    they name stays in its database until the run is deleted there.
+
+    Args:
+        submission: The request, as in docs/requests.md: requester, received_at, ground, samples.
+    """
+    try:
+        with chdir(ROOT):
+            desk = Desk.open(load().requests, os.environ, ROOT)
+            receipt = desk.submit(
+                json.dumps(submission).encode(),
+                "parameters.json",
+                Catalogue.load(),
+                channel="prefect",
+                request=new_id(flow_run.scheduled_start_time, suffix=str(flow_run.id)[:8]),
+                flow_run=str(flow_run.id),
+            )
+    except ExpungeError as error:
+        return Failed(message=str(error))
+    request = receipt.request
+    get_run_logger().info("Request %s is %s", request.id, request.state.status)
+    if request.state.status is Status.REJECTED:
+        # Without the values: Prefect would keep them.
+        problems = "; ".join(f"{problem.where}: {problem.what}" for problem in receipt.problems)
+        return Failed(message=f"request {request.id} was rejected: {problems}")
+    return Completed(message=f"request {request.id}: {request.state.status}")

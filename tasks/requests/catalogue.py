@@ -1,0 +1,89 @@
+"""The samples that there are, by every name that a request may use."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.datasets._manifest import SPLIT, Samples, read_classes
+from tasks.requests.schema import Kind, Named
+
+LOST = {
+    "id": "is no sample id",
+    "path": "is no file or row of the source",
+    "index": "is no row of the source's training part",
+    "class": "is no class",
+}
+"""Why a name means no sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Samples of the data set as ``split`` read it last.
+
+    Attributes
+    ----------
+    sources
+        Source reference by sample id: a file's path, or ``<file>#<row>``.
+    by_name
+        Ids of the samples that a name means, training and validation samples only.
+    tests
+        Names that mean test samples.
+    """
+
+    sources: Mapping[str, str]
+    by_name: Mapping[tuple[Kind, str], Sequence[str]]
+    tests: frozenset[tuple[Kind, str]]
+
+    @classmethod
+    def load(cls, folder: Path = SPLIT) -> Catalogue:
+        """Read ``samples.csv`` and ``classes.json``.
+
+        Raises
+        ------
+        ExpungeError
+            If they are missing or damaged.
+        """
+        samples = Samples.read(folder / "samples.csv")
+        classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
+        by_name: dict[tuple[Kind, str], list[str]] = defaultdict(list)
+        tests: set[tuple[Kind, str]] = set()
+        rows = zip(samples.sample_ids, samples.sources, samples.labels.tolist(), samples.parts, strict=True)
+        for sample_id, source, label, part in rows:
+            names = names_of(sample_id, source)
+            if part == "test":
+                tests.update(names)
+                continue
+            for name in [*names, ("class", classes[label])]:
+                by_name[name].append(sample_id)
+        return cls(
+            dict(zip(samples.sample_ids, samples.sources, strict=True)), dict(by_name), frozenset(tests)
+        )
+
+    def ids(self, named: Named) -> Sequence[str]:
+        """Ids of the samples that a name means; none if it means none."""
+        return self.by_name.get((named.kind, str(named.value)), ())
+
+    def problem(self, named: Named) -> str | None:
+        """Return why a name cannot be used, or ``None`` if it can."""
+        name = (named.kind, str(named.value))
+        found = len(self.by_name.get(name, ()))
+        if not found and name in self.tests and named.kind != "index":
+            return "is a test sample, which no model was trained on; remove it from the source instead"
+        if not found:
+            blanks = isinstance(named.value, str) and named.value != named.value.strip()
+            return LOST[named.kind] + (" (blanks at its ends belong to it)" if blanks else "")
+        if found > 1 and named.kind == "index":
+            return f"is a row of {found} files; use path, such as {self.sources[self.by_name[name][0]]}"
+        return None
+
+
+def names_of(sample_id: str, source: str) -> list[tuple[Kind, str]]:
+    """Return the names of one sample, its class left out."""
+    names: list[tuple[Kind, str]] = [("id", sample_id), ("path", source)]
+    row = source.rpartition("#")[2]
+    if "#" in source and row.isascii() and row.isdigit():
+        names.append(("index", str(int(row))))
+    return names

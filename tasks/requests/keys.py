@@ -1,0 +1,121 @@
+"""Keys of requests, and the keyed digests that stand for samples in every record.
+
+Each request has a random key of its own. Records name a sample by HMAC-SHA-256 under that key: whoever
+has the key can tell whether a given sample is meant; without it the digest says nothing, not even to
+someone who knows all ids. So destroying the key makes a request's references meaningless, everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.errors import ExpungeError
+from tasks.files import write_whole
+from tasks.params import Requests
+
+SIZE = 32
+"""Bytes of a key: the length of the digest (RFC 2104, section 3)."""
+
+
+def reference(key: bytes, kind: str, value: str) -> str:
+    """Return the HMAC-SHA-256 (RFC 2104) of a value, in hex.
+
+    Parameters
+    ----------
+    key
+        The request's.
+    kind
+        What the value is, such as ``id`` or ``pixels``: equal text of another kind has another digest.
+    value
+        The sample id, or a digest of the sample's bytes.
+    """
+    return hmac.digest(key, f"{kind}\0{value}".encode(), hashlib.sha256).hex()
+
+
+class KeyStore:
+    """A folder that holds one file a request, readable by its owner alone.
+
+    Parameters
+    ----------
+    folder
+        Outside the repository: what Git, DVC or a backup of the project copies cannot be destroyed.
+    root
+        The repository's root.
+
+    Raises
+    ------
+    ExpungeError
+        If the folder lies inside the repository.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+        if self.folder.resolve().is_relative_to(root.resolve()):
+            raise ExpungeError(
+                f"the folder of keys, {self.folder}, lies inside the repository; "
+                "set requests.keys or EXPUNGE_KEYS to one outside"
+            )
+
+    @classmethod
+    def of(cls, settings: Requests, environ: Mapping[str, str], root: Path) -> KeyStore:
+        """Return the store that the settings name; EXPUNGE_KEYS takes precedence."""
+        return cls(Path(environ.get("EXPUNGE_KEYS") or settings.keys), root)
+
+    def create(self, request: str) -> bytes:
+        """Draw a key and keep it; it is on the disk when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._path(request)
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
+        key = secrets.token_bytes(SIZE)
+        with write_whole(path, private=True) as file:
+            file.write(key)
+        return key
+
+    def load(self, request: str) -> bytes:
+        """Return a request's key.
+
+        Raises
+        ------
+        ExpungeError
+            If there is none, or it is damaged.
+        """
+        path = self._path(request)
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            raise ExpungeError(
+                f"request {request}: no key in {self.folder}; "
+                "it was destroyed, or requests.keys names another folder"
+            ) from None
+        if len(key) != SIZE:
+            raise ExpungeError(
+                f"request {request}: {path} is damaged; restore it from the backup of the keys"
+            )
+        return key
+
+    def exists(self, request: str) -> bool:
+        """Whether the key is there."""
+        return self._path(request).exists()
+
+    def destroy(self, request: str) -> None:
+        """Overwrite and delete a key; one that is gone already stays gone.
+
+        A journaling file system or a flash drive may keep old blocks: encrypt the disk that holds keys.
+        """
+        path = self._path(request)
+        if not path.exists():
+            return
+        with path.open("r+b") as file:
+            file.write(secrets.token_bytes(SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+
+    def _path(self, request: str) -> Path:
+        return self.folder / f"{request}.key"

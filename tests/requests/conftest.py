@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.params import Requests
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk
+from tasks.requests.keys import KeyStore
+from tasks.requests.ledger import Ledger
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def forward(self, **delta: float) -> None:
+        self.time += timedelta(**delta)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a split of ten training, two validation and two test samples, and we are in it."""
+    root = tmp_path / "project"
+    split = root / "data/split"
+    split.mkdir(parents=True)
+    with (split / "samples.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["sample_id", "source", "label", "part"])
+        for row in range(12):
+            part = "val" if row >= 10 else "train"
+            writer.writerow([f"train/{row}.png", f"train.parquet#{row}", row % 2, part])
+        for row in range(2):
+            writer.writerow([f"test/{row}.png", f"test.parquet#{row}", row % 2, "test"])
+    (split / "classes.json").write_text('["cat", "dog"]')
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def catalogue(root: Path) -> Catalogue:
+    return Catalogue.load()
+
+
+@pytest.fixture
+def desk(root: Path, clock: Clock) -> Desk:
+    ledger = Ledger("sqlite:///data/requests/ledger.db", clock)
+    return Desk(ledger, KeyStore(root.parent / "keys", root), Requests(), clock)
+
+
+def submission(**changes: object) -> bytes:
+    """A request for one sample, as JSON, with some keys changed; None takes one out."""
+    value = {
+        "requester": "crm:4711",
+        "received_at": "2026-05-01T09:30:00Z",
+        "ground": "consent-withdrawn",
+        "samples": {"id": ["train/3.png"]},
+    } | changes
+    return json.dumps({key: item for key, item in value.items() if item is not None}).encode()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server on a socket of its own, which stops with the tests."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
+        Path(found).parent for found in [shutil.which("initdb")] if found
+    ]
+    if not programs:
+        pytest.skip("PostgreSQL's programs are not installed")
+    folder = Path("/tmp") / f"expunge-pg-{os.getpid()}"  # a socket's path must be short
+    folder.mkdir()
+    user: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        account = pwd.getpwnam("postgres")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        user = ["runuser", "-u", "postgres", "--"]
+    data = folder / "data"
+    control = [*user, str(programs[-1] / "pg_ctl"), "-D", str(data), "-w", "-s"]
+    try:
+        subprocess.run(
+            [*user, str(programs[-1] / "initdb"), "-D", str(data), "-U", "expunge", "-A", "trust", "-N"],
+            check=True, capture_output=True, cwd="/",
+        )  # fmt: skip
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        subprocess.run(
+            [*control, "-l", str(folder / "log"), "-o", options, "start"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        try:
+            yield f"postgresql+psycopg://expunge@/postgres?host={folder}"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+
+from tasks.errors import ExpungeError
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk, Request
+from tasks.requests.keys import reference
+from tasks.requests.ledger import check_chain
+from tests.requests.conftest import Clock, submission
+
+RISK = timedelta(days=7)
+TEST_SAMPLE = "is a test sample, which no model was trained on; remove it from the source instead"
+
+
+def submit(desk: Desk, catalogue: Catalogue, **changes: object) -> Request:
+    return desk.submit(submission(**changes), "a.json", catalogue, channel="cli").request
+
+
+def go_on(desk: Desk, request: Request, *kinds: str) -> Request:
+    """Append events as the processing will."""
+    with desk.ledger.writing() as writer:
+        for kind in kinds:
+            writer.append(kind, request.id)
+    return desk.show(request.id)
+
+
+LIFE = ("batched", "started", "audited", "promoted", "purged", "closed")
+
+
+def without(catalogue: Catalogue, *ids: str) -> Catalogue:
+    """The catalogue after samples have left the data."""
+    by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
+    return Catalogue(
+        catalogue.sources, {name: found for name, found in by_name.items() if found}, catalogue.tests
+    )
+
+
+def test_a_good_request_is_received_and_validated(desk: Desk, catalogue: Catalogue) -> None:
+    request = submit(
+        desk, catalogue, samples={"id": ["train/3.png"], "index": [4], "path": ["train.parquet#5"]}
+    )
+    assert [event.kind for event in request.events] == ["received", "validated"]
+    assert request.count == 3
+    assert request.due_at == "2026-06-01T09:30:00.000000Z"
+    body = request.events[0].body
+    assert body["requester"] == "crm:4711"
+    assert body["ground"] == "consent-withdrawn"
+    assert body["received_at"] == "2026-05-01T09:30:00.000000Z"
+    check_chain(desk.ledger.events())
+
+
+def test_the_ledger_names_samples_by_keyed_digests_alone(desk: Desk, catalogue: Catalogue) -> None:
+    request = submit(desk, catalogue, samples={"class": ["cat"]})
+    key = desk.keys.load(request.id)
+    ids = [f"train/{row}.png" for row in (0, 2, 4, 6, 8, 10)]
+    assert request.digests["id"] == {reference(key, "id", sample_id) for sample_id in ids}
+    assert "train" not in json.dumps([event.as_json() for event in request.events])
+
+
+def test_two_requests_for_a_sample_have_different_references(desk: Desk, catalogue: Catalogue) -> None:
+    first = submit(desk, catalogue)
+    second = submit(desk, catalogue, samples={"id": ["train/3.png", "train/4.png"]})
+    assert not first.digests["id"] & second.digests["id"]
+
+
+def test_a_bad_request_is_rejected_whole_and_its_payload_not_kept(desk: Desk, catalogue: Catalogue) -> None:
+    receipt = desk.submit(
+        submission(samples={"id": ["train/3.png", "train/99.png", "test/0.png"]}),
+        "a.json",
+        catalogue,
+        channel="cli",
+    )
+    assert receipt.request.state.status == "rejected"
+    assert [str(problem) for problem in receipt.problems] == [
+        "line 1: id 'train/99.png': is no sample id",
+        f"line 1: id 'test/0.png': {TEST_SAMPLE}",
+    ]
+    kept = json.dumps([event.as_json() for event in receipt.request.events])
+    assert "png" not in kept
+    assert "is no sample id" in kept
+    assert "crm:4711" not in kept
+    assert not desk.keys.exists(receipt.request.id)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        ({"id": ["train/3.png"], "index": [3]}, "means a sample that is named before"),
+        ({"id": ["train/3.png"], "class": ["dog"]}, "means a sample that is named before"),
+        ({"path": ["train.parquet#3"], "index": [3]}, "means a sample that is named before"),
+    ],
+)
+def test_a_sample_named_twice_in_two_ways_is_refused(
+    desk: Desk, catalogue: Catalogue, samples: dict[str, object], reason: str
+) -> None:
+    receipt = desk.submit(submission(samples=samples), "a.json", catalogue, channel="cli")
+    assert [problem.what for problem in receipt.problems] == [f"{reason} in line 1"]
+
+
+def test_times_are_held_against_the_clock(desk: Desk, catalogue: Catalogue, clock: Clock) -> None:
+    future = desk.submit(submission(received_at="2026-05-01T12:06:00Z"), "a.json", catalogue, channel="cli")
+    assert [problem.what for problem in future.problems] == ["lies in the future"]
+    late = desk.submit(submission(due_at="2026-06-01T09:31:00Z"), "a.json", catalogue, channel="cli")
+    assert "later than 1 month(s) after received_at" in late.problems[0].what
+    assert submit(desk, catalogue, due_at="2026-05-03T00:00:00Z").due_at == "2026-05-03T00:00:00.000000Z"
+    clock.forward(days=400)
+    old = submit(desk, catalogue, samples={"index": [1]})
+    assert old.urgency(clock(), RISK) == "overdue"
+
+
+def test_a_month_ends_with_its_last_day(desk: Desk, catalogue: Catalogue, clock: Clock) -> None:
+    clock.forward(days=-60)
+    request = submit(desk, catalogue, received_at="2026-01-31T10:00:00Z")
+    assert request.due_at == "2026-02-28T10:00:00.000000Z"
+
+
+def test_the_same_samples_again_are_a_duplicate_at_every_stage(desk: Desk, catalogue: Catalogue) -> None:
+    first = submit(desk, catalogue, samples={"id": ["train/3.png", "train/4.png"]})
+    for kind in (None, *LIFE):
+        if kind:
+            go_on(desk, first, kind)
+        again = submit(desk, catalogue, samples={"index": [4], "path": ["train.parquet#3"]})
+        assert (again.state.status, again.first) == ("duplicate", first.id)
+        assert not desk.keys.exists(again.id)
+
+
+def test_what_was_erased_and_is_gone_is_a_duplicate_by_any_name(desk: Desk, catalogue: Catalogue) -> None:
+    first = submit(desk, catalogue, samples={"id": ["train/3.png", "train/4.png"]})
+    go_on(desk, first, *LIFE)
+    left = without(catalogue, "train/3.png", "train/4.png")
+    for samples in ({"id": ["train/3.png"]}, {"path": ["train.parquet#4"]}, {"index": [3, 4]}):
+        again = submit(desk, left, samples=samples)
+        assert (again.state.status, again.first) == ("duplicate", first.id)
+    more = submit(desk, left, samples={"id": ["train/3.png", "train/5.png"]})
+    assert (more.state.status, more.count) == ("validated", 1)
+    assert more.events[1].body["already_erased_by"] == [first.id]
+    unknown = desk.submit(submission(samples={"id": ["train/77.png"]}), "a.json", left, channel="cli")
+    assert unknown.request.state.status == "rejected"
+
+
+def test_once_a_key_is_destroyed_its_request_recognises_nothing(desk: Desk, catalogue: Catalogue) -> None:
+    first = submit(desk, catalogue)
+    desk.keys.destroy(first.id)
+    assert submit(desk, catalogue).state.status == "validated"
+
+
+@pytest.mark.parametrize("end", ["refused", "rejected"])
+def test_a_request_that_came_to_nothing_can_be_made_again(desk: Desk, catalogue: Catalogue, end: str) -> None:
+    if end == "refused":
+        desk.decide("refused", submit(desk, catalogue).id, by="me", reason="no identity")
+    else:
+        submit(desk, catalogue, ground="why")
+    assert submit(desk, catalogue).state.status == "validated"
+
+
+def test_an_id_is_taken_once(desk: Desk, catalogue: Catalogue) -> None:
+    for _ in range(2):
+        receipt = desk.submit(
+            submission(), "a.json", catalogue, channel="prefect", request="20260501-00000000"
+        )
+        assert receipt.request.id == "20260501-00000000"
+        assert receipt.request.state.status == "validated"
+    assert len(desk.ledger.events()) == 2
+
+
+def test_one_of_many_simultaneous_submissions_is_first(desk: Desk, catalogue: Catalogue) -> None:
+    found: list[Request] = []
+    threads = [threading.Thread(target=lambda: found.append(submit(desk, catalogue))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(str(request.state.status) for request in found) == ["duplicate"] * 5 + ["validated"]
+    (first,) = (request.id for request in found if request.state.status == "validated")
+    assert {request.first for request in found} == {None, first}
+    check_chain(desk.ledger.events())
+
+
+def test_decisions_are_recorded_with_who_and_why(desk: Desk, catalogue: Catalogue) -> None:
+    request = submit(desk, catalogue)
+    held = desk.decide("held", request.id, by="dpo", reason="  court\n case 7 ")
+    assert held.state.held
+    assert held.events[-1].body == {"by": "dpo", "reason": "court case 7"}
+    assert held.next == "on legal hold until released"
+    assert not desk.decide("released", request.id, by="dpo", reason="settled").state.held
+    assert desk.decide("approved", request.id, by="dpo").state.status == "approved"
+
+
+@pytest.mark.parametrize("kind", ["refused", "held", "extended"])
+def test_a_decision_against_the_requester_needs_a_reason(desk: Desk, catalogue: Catalogue, kind: str) -> None:
+    request = submit(desk, catalogue)
+    with pytest.raises(ExpungeError, match="give a reason"):
+        desk.decide(kind, request.id, by="me", reason=" \n ")
+    assert desk.show(request.id) == request
+
+
+def test_a_due_date_moves_once_by_two_months(desk: Desk, catalogue: Catalogue) -> None:
+    request = submit(desk, catalogue)
+    assert desk.decide("extended", request.id, by="me", reason="many").due_at == "2026-08-01T09:30:00.000000Z"
+    with pytest.raises(ExpungeError, match="possible once"):
+        desk.decide("extended", request.id, by="me", reason="many")
+    with pytest.raises(ExpungeError, match=r"^request '?nope'? is not in the ledger"):
+        desk.decide("extended", "nope", by="me", reason="many")
+
+
+def test_urgency_follows_the_clock_and_ends_with_the_request(
+    desk: Desk, catalogue: Catalogue, clock: Clock
+) -> None:
+    request = submit(desk, catalogue)
+    seen = []
+    for days in (0, 23, 1, 6, 1):
+        clock.forward(days=days)
+        seen.append(request.urgency(clock(), RISK))
+    assert seen == ["on time", "on time", "at risk", "at risk", "overdue"]
+    assert go_on(desk, request, *LIFE).urgency(clock(), RISK) == "-"
+
+
+def test_only_what_may_be_processed_is_ready(desk: Desk, catalogue: Catalogue) -> None:
+    requests = [submit(desk, catalogue, samples={"index": [row]}) for row in range(5)]
+    desk.decide("approved", requests[1].id, by="me")
+    desk.decide("held", requests[2].id, by="me", reason="court")
+    desk.decide("refused", requests[3].id, by="me", reason="no identity")
+    go_on(desk, requests[4], "batched")
+    assert [request.id for request in desk.ready()] == [requests[0].id, requests[1].id]
+    gated = Desk(desk.ledger, desk.keys, desk.settings.model_copy(update={"approval": True}), desk.clock)
+    assert [request.id for request in gated.ready()] == [requests[1].id]
+
+
+def test_an_unknown_request_is_one_line(desk: Desk) -> None:
+    with pytest.raises(ExpungeError, match="request 'nope' is not in the ledger; expunge list shows"):
+        desk.show("nope")
+    assert desk.requests() == []
+
+
+def test_a_ledger_that_cannot_be_written_leaves_no_key(desk: Desk, catalogue: Catalogue) -> None:
+    submit(desk, catalogue)
+    before = sorted(desk.keys.folder.iterdir())
+    broken = Desk(
+        type(desk.ledger)("sqlite:////proc/nowhere/ledger.db"), desk.keys, desk.settings, desk.clock
+    )
+    with pytest.raises((ExpungeError, OSError)):
+        submit(broken, catalogue, samples={"index": [1]})
+    assert sorted(desk.keys.folder.iterdir()) == before

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ExpungeError
+from tasks.requests.keys import SIZE, KeyStore, reference
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys", tmp_path / "project")
+
+
+def test_a_reference_is_the_hmac_of_rfc_2104() -> None:
+    # computed from the definition: H((K ^ opad) || H((K ^ ipad) || text))
+    key, text = bytes(range(32)), b"id\0train/3.png"
+    padded = key.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded) + text).digest()
+    expected = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded) + inner).hexdigest()
+    assert reference(key, "id", "train/3.png") == expected
+
+
+def test_kind_value_and_key_all_matter() -> None:
+    first, second = bytes(32), bytes(31) + b"\1"
+    found = {
+        reference(first, "id", "a"), reference(first, "path", "a"), reference(first, "id", "b"),
+        reference(second, "id", "a"), reference(first, "i", "d\0a"),
+    }  # fmt: skip
+    assert len(found) == 5
+
+
+def test_a_key_is_kept_for_its_owner_alone(store: KeyStore) -> None:
+    key = store.create("a")
+    assert len(key) == SIZE
+    assert store.load("a") == key
+    path = store.folder / "a.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert store.create("b") != key
+
+
+def test_a_key_is_never_replaced(store: KeyStore) -> None:
+    key = store.create("a")
+    with pytest.raises(FileExistsError):
+        store.create("a")
+    assert store.load("a") == key
+
+
+def test_a_destroyed_key_is_gone_and_can_be_destroyed_again(store: KeyStore) -> None:
+    key = store.create("a")
+    with (store.folder / "a.key").open("rb") as still_open:
+        store.destroy("a")
+        assert still_open.read() != key  # the blocks were overwritten before they were given back
+    store.destroy("a")
+    assert not store.exists("a")
+    with pytest.raises(ExpungeError, match=r"request a: no key in .*keys; it was destroyed"):
+        store.load("a")
+
+
+def test_a_damaged_key_is_refused(store: KeyStore) -> None:
+    store.create("a")
+    (store.folder / "a.key").write_bytes(b"short")
+    with pytest.raises(ExpungeError, match="is damaged"):
+        store.load("a")
+
+
+@pytest.mark.parametrize("inside", ["keys", "data/../keys", "."])
+def test_a_folder_inside_the_repository_is_refused(tmp_path: Path, inside: str) -> None:
+    with pytest.raises(ExpungeError, match="lies inside the repository"):
+        KeyStore(tmp_path / inside, tmp_path)
+
+
+def test_a_link_into_the_repository_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "project/keys").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "project/keys")
+    with pytest.raises(ExpungeError, match="lies inside the repository"):
+        KeyStore(tmp_path / "link", tmp_path / "project")

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from tasks.errors import ExpungeError
+from tasks.requests.ledger import GENESIS, Head, Ledger, check_chain
+from tests.requests.conftest import Clock
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/folder/ledger.db"
+        return
+    server: str = request.getfixturevalue("postgresql")
+    yield server
+    with create_engine(server, poolclass=NullPool).begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS expunge_events"))
+
+
+@pytest.fixture
+def ledger(url: str, clock: Clock) -> Ledger:
+    return Ledger(url, clock)
+
+
+def fill(ledger: Ledger, count: int = 3) -> None:
+    for number in range(count):
+        with ledger.writing() as writer:
+            writer.append("received", f"r{number}", number=number, text="ä€\0\ud800", none=None, half=0.1)
+
+
+def change(url: str, statement: str) -> None:
+    """Change events as someone does who may do everything with the database."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            for verb in ("UPDATE", "DELETE"):
+                connection.execute(text(f"DROP TRIGGER IF EXISTS expunge_no_{verb}"))
+        else:
+            connection.execute(text("ALTER TABLE expunge_events DISABLE TRIGGER ALL"))
+        connection.execute(text(statement))
+
+
+def test_events_come_back_as_they_were_appended(ledger: Ledger, clock: Clock) -> None:
+    fill(ledger, 1)
+    clock.forward(seconds=1.5)
+    with ledger.writing() as writer:
+        appended = writer.append("validated", "r0", samples=[{"id": "ab"}])
+    first, second = ledger.events()
+    assert second == appended
+    assert (first.seq, first.at, first.kind, first.request) == (
+        1,
+        "2026-05-01T12:00:00.000000Z",
+        "received",
+        "r0",
+    )
+    assert first.body == {"number": 0, "text": "ä€\0\ud800", "none": None, "half": 0.1}
+    assert second.at == "2026-05-01T12:00:01.500000Z"
+    assert [event.kind for event in ledger.events("r0")] == ["received", "validated"]
+    assert ledger.events("r1") == []
+
+
+def test_the_hash_is_that_of_the_documented_content(ledger: Ledger) -> None:
+    fill(ledger, 2)
+    previous = GENESIS
+    for event in ledger.events():
+        content = [event.seq, event.at, event.kind, event.request, event.body, previous]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        assert event.previous == previous
+        assert event.hash == hashlib.sha256(canonical.encode("ascii")).hexdigest()
+        previous = event.hash
+    assert ledger.head() == Head(2, previous)
+
+
+def test_an_empty_ledger_has_no_events_and_reading_makes_nothing(
+    url: str, ledger: Ledger, tmp_path: Path
+) -> None:
+    assert ledger.events() == []
+    assert ledger.head() == Head(0, GENESIS)
+    assert check_chain([]) == Head()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_of_a_transaction_is_kept_or_nothing(ledger: Ledger) -> None:
+    fill(ledger, 1)
+    before = ledger.events()
+
+    def half() -> None:
+        with ledger.writing() as writer:
+            writer.append("validated", "r0")
+            assert [event.kind for event in writer.events("r0")] == ["received", "validated"]
+            raise RuntimeError("between")
+
+    with pytest.raises(RuntimeError, match="between"):
+        half()
+    assert ledger.events() == before
+    with ledger.writing() as writer:
+        writer.append("validated", "r0")
+        writer.append("batched", "r0")
+    check_chain(ledger.events())
+    assert len(ledger.events()) == 3
+
+
+def test_a_killed_writer_leaves_nothing(url: str, ledger: Ledger) -> None:
+    fill(ledger, 1)
+    program = (
+        "import os, signal, sys\n"
+        "from tasks.requests.ledger import Ledger\n"
+        "with Ledger(sys.argv[1]).writing() as writer:\n"
+        "    writer.append('validated', 'r0')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, url], check=False)
+    assert done.returncode == -9
+    with ledger.writing() as writer:
+        writer.append("validated", "r0")
+    assert check_chain(ledger.events()).seq == 2
+
+
+def test_what_the_state_does_not_allow_is_not_appended(ledger: Ledger) -> None:
+    fill(ledger, 1)
+
+    def append(request: str, *kinds: str) -> None:
+        with ledger.writing() as writer:
+            for kind in kinds:
+                writer.append(kind, request)
+
+    with pytest.raises(ExpungeError, match=r"^request r0 is validated; 'closed'"):
+        append("r0", "validated", "closed")
+    with pytest.raises(ExpungeError, match=r"^request r9 is not in the ledger$"):
+        append("r9", "validated")
+    assert len(ledger.events()) == 1
+
+
+def _append(url: str, name: str, count: int) -> None:
+    ledger = Ledger(url)
+    for number in range(count):
+        with ledger.writing() as writer:
+            writer.append("received", f"{name}-{number}")
+
+
+def test_many_writers_make_one_chain_and_lose_nothing(url: str, ledger: Ledger) -> None:
+    writers = [SPAWN.Process(target=_append, args=(url, f"w{number}", 15)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    events = ledger.events()
+    assert check_chain(events).seq == 60
+    assert {event.request for event in events} == {f"w{w}-{n}" for w in range(4) for n in range(15)}
+
+
+def test_the_database_refuses_changes(url: str, ledger: Ledger) -> None:
+    fill(ledger)
+    engine = create_engine(url, poolclass=NullPool)
+    statements = ["UPDATE expunge_events SET body = '{}'", "DELETE FROM expunge_events"]
+    if engine.dialect.name == "postgresql":
+        statements.append("TRUNCATE expunge_events")
+    for statement in statements:
+        with pytest.raises(DBAPIError, match="events are never changed"), engine.begin() as connection:
+            connection.execute(text(statement))
+    assert check_chain(ledger.events()).seq == 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE expunge_events SET body = '{}' WHERE seq = 2", "event 2 was changed"),
+        ("UPDATE expunge_events SET body = 'x' WHERE seq = 2", "event 2 was changed: its body is no JSON"),
+        ("UPDATE expunge_events SET at = '2020' WHERE seq = 3", "event 3 was changed"),
+        ("UPDATE expunge_events SET request = 'r7' WHERE seq = 1", "event 1 was changed"),
+        ("UPDATE expunge_events SET request = NULL WHERE seq = 1", "event 1 was changed"),
+        ("DELETE FROM expunge_events WHERE seq = 1", "event 1 is missing; event 2 follows 0"),
+        ("DELETE FROM expunge_events WHERE seq = 2", "event 2 is missing; event 3 follows 1"),
+        ("UPDATE expunge_events SET seq = 9 WHERE seq = 3", "event 3 is missing"),
+    ],
+)
+def test_every_change_is_noticed(url: str, ledger: Ledger, statement: str, message: str) -> None:
+    fill(ledger)
+    change(url, statement)
+    with pytest.raises(ExpungeError, match=message):
+        check_chain(ledger.events())
+
+
+def test_a_ledger_that_was_rewritten_with_care_is_noticed_by_its_anchors(
+    tmp_path: Path, clock: Clock
+) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/a.db", clock)
+    fill(ledger)
+    anchor = ledger.head()
+    forged = Ledger(f"sqlite:///{tmp_path}/b.db", clock)
+    for event in ledger.events():
+        with forged.writing() as writer:
+            writer.append(event.kind, event.request, **{**event.body, "number": 7})
+    assert check_chain(forged.events()).seq == 3
+    with pytest.raises(ExpungeError, match="event 3 is not the one that was anchored"):
+        check_chain(forged.events(), [anchor])
+    assert check_chain(ledger.events(), [anchor, Head(), Head(1, ledger.events()[0].hash)]) == anchor
+
+
+def test_a_ledger_that_lost_its_end_is_noticed_by_its_anchors(url: str, ledger: Ledger) -> None:
+    fill(ledger)
+    anchor = ledger.head()
+    change(url, "DELETE FROM expunge_events WHERE seq = 3")
+    assert check_chain(ledger.events()).seq == 2
+    with pytest.raises(ExpungeError, match="event 3 was anchored, but the ledger ends at 2"):
+        check_chain(ledger.events(), [anchor])
+
+
+def test_an_anchor_reads_back() -> None:
+    head = Head(12, "ab" * 32)
+    assert Head.parse(str(head)) == head
+    for bad in (
+        "",
+        "12",
+        "12:ab",
+        f"-1:{'ab' * 32}",
+        f"1_0:{'ab' * 32}",
+        f"٣:{'ab' * 32}",
+        f"12:{'AB' * 32}",
+    ):
+        with pytest.raises(ExpungeError, match="is no anchor"):
+            Head.parse(bad)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "the ledger's URL is none"),
+        ("nosuch://host/name", "the ledger's URL is none|use sqlite"),
+        ("mysql://host/name", "ledger mysql://host/name: use sqlite"),
+        (
+            "postgresql+psycopg://u:secret@127.0.0.1:1/x",
+            r"ledger postgresql\+psycopg://u:\*\*\*@127.0.0.1:1/x: ",
+        ),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_line_without_the_password(url: str, message: str) -> None:
+    with pytest.raises(ExpungeError, match=message) as caught:
+        Ledger(url).events()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ExpungeError, match="file is not a database"):
+        Ledger(f"sqlite:///{tmp_path}/ledger.db").events()
+
+
+def test_a_reader_is_not_kept_waiting_by_a_writer(tmp_path: Path, clock: Clock) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
+    fill(ledger, 1)
+    with ledger.writing() as writer:
+        writer.append("validated", "r0")
+        assert len(ledger.events()) == 1
+    assert len(ledger.events()) == 2
+
+
+def test_the_file_is_plain_sqlite(tmp_path: Path, clock: Clock) -> None:
+    fill(Ledger(f"sqlite:///{tmp_path}/ledger.db", clock))
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        rows = connection.execute("SELECT seq, kind, request FROM expunge_events ORDER BY seq").fetchall()
+    assert rows == [(1, "received", "r0"), (2, "received", "r1"), (3, "received", "r2")]

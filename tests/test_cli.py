@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tasks import cli
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk
+from tests.requests.conftest import Clock, catalogue, clock, desk, root, submission
+
+__all__ = ["catalogue", "clock", "desk", "root"]
+
+PROJECT = Path(__file__).parents[1]
+COMMANDS = (
+    "submit", "inbox", "list", "show", "approve", "refuse", "hold", "release", "extend", "retry", "status",
+    "verify",
+)  # fmt: skip
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(cli, "desk", lambda: desk)
+    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+
+
+def submitted(run: Run, name: str = "a.json", **changes: object) -> str:
+    Path(name).write_bytes(submission(**changes))
+    result = run("submit", name, "--json")
+    (receipt,) = json.loads(result.stdout)
+    request: str = receipt["request"]
+    return request
+
+
+def test_submit_says_what_became_of_each_file(run: Run) -> None:
+    Path("good.json").write_bytes(submission())
+    Path("bad.json").write_bytes(submission(ground="why"))
+    result = run("submit", "good.json", "bad.json")
+    assert result.exit_code == cli.Exit.BAD_INPUT
+    good, bad = result.stdout.splitlines()
+    assert good.startswith("good.json: request 20260501-")
+    assert good.endswith(" validated, due 2026-06-01")
+    assert bad.endswith(" rejected")
+    assert "  line 1: ground 'why': must be one of" in result.stderr
+    assert run("submit", "good.json").stdout.strip().endswith(f"duplicate of {good.split()[2]}")
+
+
+def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
+    result = run("submit", "nowhere.json")
+    assert result.exit_code == cli.Exit.SYSTEM
+    assert result.stderr == "expunge: No such file or directory (nowhere.json)\n"
+
+
+def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
+    first = submitted(run)
+    second = submitted(run, samples={"index": [1]}, due_at="2026-05-02T00:00:00Z")
+    third = submitted(run, ground="why")
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["request", second, first]
+    assert [row["request"] for row in json.loads(run("list", "--all", "--json").stdout)] == [
+        second,
+        first,
+        third,
+    ]
+    assert "2026-06-01 09:30" in lines[2]
+
+
+def test_an_empty_list_says_so(run: Run) -> None:
+    assert run("list").stdout == "no requests\n"
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+def test_show_tells_every_event(run: Run) -> None:
+    request = submitted(run)
+    shown = run("show", request).stdout
+    assert "status       validated" in shown
+    assert "samples: 1" in shown
+    as_json = json.loads(run("show", request, "--json").stdout)
+    assert [event["kind"] for event in as_json["events"]] == ["received", "validated"]
+    assert as_json["next"].startswith("approve or refuse it")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "held"),
+    [("approve", "approved", False), ("refuse", "refused", False), ("hold", "validated", True)],
+)
+def test_decisions_are_recorded(run: Run, command: str, status: str, held: bool) -> None:
+    request = submitted(run)
+    decided = json.loads(run(command, request, "--reason", "as told", "--by", "dpo", "--json").stdout)
+    assert (decided["status"], decided["held"]) == (status, held)
+    assert decided["events"][-1]["body"] == {"by": "dpo", "reason": "as told"}
+
+
+def test_a_hold_is_released_and_a_due_date_extended(run: Run) -> None:
+    request = submitted(run)
+    run("hold", request, "-r", "court")
+    assert not json.loads(run("release", request, "-r", "settled", "--json").stdout)["held"]
+    assert json.loads(run("extend", request, "-r", "many", "--json").stdout)["due_at"].startswith(
+        "2026-08-01"
+    )
+
+
+def test_what_is_not_allowed_is_one_line_and_changes_nothing(run: Run, desk: Desk) -> None:
+    request = submitted(run)
+    run("refuse", request, "-r", "no identity")
+    before = desk.ledger.head()
+    result = run("approve", request)
+    assert result.exit_code == cli.Exit.BAD_INPUT
+    assert result.stderr == (
+        f"expunge: request {request} is refused; 'approved' can happen only to one that is validated\n"
+    )
+    assert run("show", "nope").stderr.startswith("expunge: request 'nope' is not in the ledger")
+    assert run("refuse", request).exit_code == cli.Exit.BAD_INPUT
+    assert desk.ledger.head() == before
+
+
+def test_status_counts_and_fails_when_something_is_overdue(run: Run, clock: Clock) -> None:
+    submitted(run)
+    submitted(run, samples={"index": [1]}, due_at="2026-05-02T00:00:00Z")
+    result = run("status")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("2 open: 0 overdue, 1 at risk, 1 on time\n")
+    clock.forward(days=2)
+    result = run("status")
+    assert result.exit_code == cli.Exit.LATE
+    assert result.stdout.startswith("2 open: 1 overdue, 0 at risk, 1 on time\n")
+    assert json.loads(run("status", "--json").stdout)["counts"] == {"overdue": 1, "at risk": 0, "on time": 1}
+
+
+def test_verify_holds_the_chain_against_anchors(run: Run, desk: Desk) -> None:
+    submitted(run)
+    head = desk.ledger.head()
+    assert run("verify", "--anchor", str(head)).stdout == f"2 events, unbroken; head {head}\n"
+    result = run("verify", "--anchor", f"2:{'0' * 64}")
+    assert result.exit_code == cli.Exit.NOT_VERIFIED
+    assert "event 2 is not the one that was anchored" in result.stderr
+    assert run("verify", "--anchor", "x").exit_code == cli.Exit.BAD_INPUT
+
+
+def test_the_inbox_is_taken(run: Run, catalogue: Catalogue) -> None:
+    inbox = Path("data/requests/inbox")
+    inbox.mkdir(parents=True)
+    (inbox / "a.json").write_bytes(submission())
+    os.utime(inbox / "a.json", (1e9, 1e9))
+    assert " validated, due 2026-06-01" in run("inbox").stdout
+    assert run("inbox").stdout == ""
+
+
+def test_every_command_explains_itself() -> None:
+    told = CliRunner().invoke(cli.app, ["--help"], terminal_width=200).stdout
+    assert "Exit status: 0 done; 2 bad input" in told
+    for command in COMMANDS:
+        assert command in told
+        result = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=200)
+        assert result.exit_code == 0
+        assert "--json" in result.stdout
+
+
+def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "params.yaml", root)
+    Path("a.json").write_bytes(submission())
+
+    def expunge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment: dict[str, Any] = {**os.environ, "EXPUNGE_KEYS": str(tmp_path / "k"), **variables}
+        program = str(Path(sys.executable).with_name("expunge"))
+        return subprocess.run(
+            [program, *arguments], env=environment, capture_output=True, text=True, check=False, cwd=root
+        )
+
+    done = expunge("submit", "a.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "k").iterdir())) == 1
+    assert (root / "data/requests/ledger.db").exists()
+    assert "validated" in expunge("list").stdout
+    assert expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db").stdout == "no requests\n"
+    inside = expunge("submit", "a.json", EXPUNGE_KEYS=str(root / "keys"))
+    assert inside.returncode == cli.Exit.BAD_INPUT
+    assert "lies inside the repository" in inside.stderr
+    (root / "params.yaml").unlink()
+    assert expunge("list").stderr == "expunge: params.yaml is missing; run from the repository's root\n"
