@@ -35,7 +35,7 @@ RESULTS = Path(__file__).with_name("results") / "cifar10.jsonl"
 def params_of(source: str, path: str, seed: int, method: str) -> Params:
     """Parameters of ``bench/cifar10.yaml`` with every seed derived from ``seed``."""
     raw: dict[str, Any] = read_yaml(PARAMS)
-    raw["split"] |= {"source": source, "path": path}
+    raw["split"] |= {"source": source, "path": path, "erased": None}
     raw["unlearn"]["method"] = method
     for offset, stage in enumerate(("split", "train", "retrain", "unlearn", "finetune", "mia")):
         raw[stage]["seed"] = 100 * seed + offset

@@ -27,7 +27,7 @@ from tasks.params import Augment, Recipe, Runtime
 RECIPES: dict[str, tuple[str, dict[str, object], Recipe]] = {
     "fast": (
         "small_cnn",
-        {"widths": (64, 128, 256)},
+        {"widths": (48, 96, 192), "depth": 2},
         Recipe(
             epochs=14,
             batch_size=256,

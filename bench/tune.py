@@ -40,14 +40,17 @@ def params_of(arguments: argparse.Namespace, value: float | None) -> Params:
     """The parameters with one option of one method, or of fine-tuning, changed."""
     raw = read_yaml(arguments.params)
     method, option = arguments.method, arguments.option
-    raw["split"] |= {"source": arguments.source, "path": str(arguments.path), "seed": SEED}
+    raw["split"] |= {"source": arguments.source, "path": str(arguments.path), "seed": SEED, "erased": None}
     raw["runtime"]["threads"] = arguments.threads
     raw["train"]["seed"] = SEED + 1
     raw["unlearn"]["method"] = method
     if option is not None and value is not None:
         section = raw["finetune"]["recipe"] if option.startswith("finetune.") else raw["unlearn"][method]
         key = option.removeprefix("finetune.")
-        section[key] = int(value) if isinstance(section[key], int) else value
+        if key == "augment":
+            section[key] = section[key] if value else {}
+        else:
+            section[key] = int(value) if isinstance(section[key], int) else value
     return validate(raw, str(arguments.params))
 
 
@@ -58,7 +61,9 @@ def main() -> None:
     )
     parser.add_argument("method")
     parser.add_argument(
-        "option", nargs="?", help="an option of the method, or finetune.lr, finetune.epochs, …"
+        "option",
+        nargs="?",
+        help="an option of the method, or finetune.lr, finetune.epochs, …; finetune.augment 0 takes it out",
     )
     parser.add_argument("values", nargs="*", type=float)
     parser.add_argument("--params", type=Path, default=PARAMS)

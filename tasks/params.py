@@ -177,12 +177,17 @@ class Recipe(Section):
 
 
 class Train(Choice):
-    """The model and the recipe of the original; ``retrain`` uses the same."""
+    """The model and the recipe of the original; ``retrain`` uses the same.
+
+    ``start``: ``scratch`` trains; ``base`` takes the weights in ``data/base`` instead, such as those of
+    the model in production.
+    """
 
     room = "models"
     key = "model"
 
     model: str
+    start: Literal["scratch", "base"] = "scratch"
     seed: Seed = 0
     recipe: Recipe
 

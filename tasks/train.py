@@ -1,40 +1,69 @@
-"""Train the original model, on the retain and the forget set."""
+"""Train the original model, on the retain and the forget set, or take one that is trained already."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from tasks.datasets._manifest import load_samples
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
+from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
-from tasks.engine.weights import Info, create
+from tasks.engine.weights import Info, create, load
+from tasks.errors import ExpungeError
 from tasks.models import MODELS
 from tasks.params import Params
 from tasks.stage import Stage
 
-READS = ("data/split/images.npy", "data/split/samples.csv", "data/split/classes.json")
+BASE = Path("data/base")
+READS = ("data/split/images.npy", "data/split/samples.csv", "data/split/classes.json", str(BASE))
 
 
 def train(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     """Train ``train.model`` by ``train.recipe``; write weights, logits, history and metrics.
 
-    It reads ``samples.csv`` and not the manifest: a new forget set leaves the original model as it is.
+    With ``train.start: base`` the weights in ``data/base`` are taken as they are. It reads
+    ``samples.csv`` and not the manifest: a new forget set leaves the original model as it is.
+
+    Raises
+    ------
+    ExpungeError
+        If an input is missing or damaged, or the base does not fit the images and their classes.
     """
     split = load_samples()
     samples = split.samples
     # not "train": its metrics would share their names with the epochs' curves
     names = np.where(samples.parts == "train", "train_set", samples.parts)
+    groups = Groups(split.images, samples.labels, names)
+    if params.train.start == "base":
+        return _take_base(params, groups, split.classes)
     return train_from_scratch(
         "train",
         params,
-        Groups(split.images, samples.labels, names),
+        groups,
         split.classes,
         on="train_set",
         seed=params.train.seed,
         on_epoch=on_epoch,
     )
+
+
+def _take_base(params: Params, groups: Groups, classes: tuple[str, ...]) -> dict[str, float]:
+    model, info = load(BASE)
+    if info.model != params.train.model:
+        raise ExpungeError(f"{BASE} holds a {info.model}, but train.model is {params.train.model}")
+    _, channels, *size = groups.images.shape
+    if (info.channels, info.size, info.classes) != (channels, tuple(size), classes):
+        raise ExpungeError(
+            f"{BASE} holds a model for {info.channels}×{info.size[0]}×{info.size[1]} images of "
+            f"{len(info.classes)} classes; the split has {channels}×{size[0]}×{size[1]} images of "
+            f"{len(classes)}{', of other names' if len(classes) == len(info.classes) else ''}"
+        )
+    model.to(devices.choose(params.runtime))
+    return write(Path("data/train"), model, info, groups, history=[], seconds=0.0)
 
 
 def train_from_scratch(

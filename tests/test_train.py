@@ -3,12 +3,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tasks.engine.training import Epoch
 from tasks.errors import ExpungeError
+from tasks.params import Params
 from tasks.train import train
 from tests import small_split
 from tests.small_split import COUNTS, OUTPUTS, EndedError, digest, end_after, parameters
@@ -130,3 +132,49 @@ def test_a_split_that_is_not_there_is_named() -> None:
     Path("data/split/samples.csv").unlink()
     with pytest.raises(ExpungeError, match=r"^data/split/samples\.csv is missing; "):
         train(parameters())
+
+
+def base(**train_section: Any) -> Params:
+    recipe = parameters().train.model_dump(mode="json")
+    return parameters(train=recipe | {"start": "base"} | train_section)
+
+
+def trained_before() -> str:
+    """Train, move the result to data/base, and return its digest."""
+    train(parameters())
+    Path("data/train").rename("data/base")
+    return str(json.loads(Path("data/base/weights.json").read_text())["sha256"])
+
+
+def test_a_base_is_taken_as_it_is_whatever_the_recipe_says() -> None:
+    before = trained_before()
+    logits = np.load("data/base/logits.npy")
+    seen: list[int] = []
+    metrics = train(base(seed=9), lambda epoch, _: seen.append(epoch))
+    assert digest("train") == before
+    assert list(small_split.files("train")) == OUTPUTS
+    assert np.array_equal(small_split.logits("train"), logits)
+    assert metrics["time/seconds"] == 0
+    assert seen == []
+
+
+def test_a_base_of_other_classes_or_sizes_is_refused() -> None:
+    trained_before()
+    Path("data/split/classes.json").write_text('["round", "square", "flat", "new"]')
+    with pytest.raises(ExpungeError, match=r"1×8×8 images of 3 classes; the split has 1×8×8 images of 4$"):
+        train(base())
+    Path("data/split/classes.json").write_text('["round", "square", "new"]')
+    with pytest.raises(ExpungeError, match="of 3, of other names"):
+        train(base())
+    assert not Path("data/train").exists()
+
+
+def test_a_base_of_another_model_is_refused() -> None:
+    trained_before()
+    with pytest.raises(ExpungeError, match=r"^data/base holds a small_cnn, but train.model is grey_cnn$"):
+        train(base(model="grey_cnn"))
+
+
+def test_a_missing_base_is_one_line() -> None:
+    with pytest.raises(ExpungeError, match=r"data/base/weights.json is missing"):
+        train(base())

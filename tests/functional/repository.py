@@ -63,7 +63,9 @@ class Repository:
             shutil.copy(PROJECT / name, self.root / name)
         for name, text in SOURCE.items():
             self.write(f"data/source/{name}", text)
-        shutil.copy(PROJECT / "data/forget.txt", self.root / "data")
+        for name in ("data/forget.txt", "data/requests/erased.txt", "data/base/.gitignore"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, self.root / name)
         self.change(FAST)
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit("the project")

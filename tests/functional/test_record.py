@@ -93,5 +93,5 @@ def test_a_stage_started_by_hand_records_the_same_inputs_and_outputs(repository:
     again = repository.json("data/split/run.json")
     assert again["pipeline"] is None
     assert again["outputs"].keys() == run["outputs"].keys()
-    assert again["inputs"].keys() == {"data/source", "data/forget.txt"}
+    assert again["inputs"].keys() == {"data/source", "data/requests/erased.txt", "data/forget.txt"}
     assert again["git.dirty"] == "true"

@@ -56,6 +56,7 @@ def test_a_second_repro_runs_nothing_and_changes_nothing(kept: Repository) -> No
         ("split.forget.fraction", 0.2, ALL),
         ("train.recipe.epochs", 13, ALL - {"split"}),
         ("train.seed", 7, ALL - {"split", "retrain"}),
+        ("train.start", "base", ALL - {"split", "retrain"}),
         ("retrain.seed", 7, {"retrain", "mia", "report"}),
         ("unlearn.method", "ssd", AFTER_TRAIN),
         ("unlearn.seed", 7, AFTER_TRAIN),
@@ -79,6 +80,7 @@ def test_parameters_that_do_not_apply_rerun_nothing(kept: Repository) -> None:
     with put_back(kept, "params.yaml"):
         kept.change({"unlearn.ssd.alpha": 3.0, "train.small_cnn.widths": [8, 8, 8]})
         kept.change({"tracking.uri": "http://127.0.0.1:1", "tracking.experiment": "another"})
+        kept.change({"requests.approval": True, "requests.keys": "/elsewhere"})
         assert kept.changed() == set()
 
 
@@ -89,7 +91,7 @@ def test_parameters_that_do_not_apply_rerun_nothing(kept: Repository) -> None:
         ("tasks/journal/spool.py", ALL),
         ("tasks/split.py", {"split"}),
         ("tasks/datasets/digits.py", {"split"}),
-        ("tasks/train.py", {"train", "retrain", "finetune"}),
+        ("tasks/train.py", {"train", "retrain"}),
         ("tasks/engine/training.py", MODELS),
         ("tasks/models/grey_cnn.py", MODELS),
         ("tasks/methods/__init__.py", {"unlearn"}),
