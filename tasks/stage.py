@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -126,6 +127,7 @@ class Stage:
                     "stage": self.name,
                     "started": started.isoformat(timespec="seconds"),
                     "seconds": round(time.perf_counter() - clock, 3),
+                    "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                     **git,
                     "environment": environment(params.runtime),
                     "inputs": inputs,

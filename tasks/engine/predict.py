@@ -11,8 +11,8 @@ from torch import nn
 
 from tasks.engine.data import normalise
 
-BATCH = 500
-"""Images a forward pass: large enough to be fast, small enough for a laptop's caches."""
+BATCH = 128
+"""Images a forward pass: more are slower on a CPU (caches) and fragment the heap."""
 
 
 @torch.inference_mode()
@@ -27,10 +27,15 @@ def logits(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    batches = torch.split(torch.as_tensor(images), batch_size)
-    rows = [model(normalise(batch.to(device))).float().cpu() for batch in batches]
+    every = torch.as_tensor(images)
+    rows = torch.empty(0)
+    for start in range(0, len(every), batch_size):
+        found = model(normalise(every[start : start + batch_size].to(device)))
+        if not start:  # rows kept one by one would pin the heap between the batches' large tensors
+            rows = torch.empty((len(every), found.shape[1]))
+        rows[start : start + batch_size] = found
     model.train(was_training)
-    return torch.cat(rows).numpy()
+    return rows.numpy()
 
 
 def accuracy(logits_NK: NDArray[Any], labels: NDArray[np.int64]) -> float:

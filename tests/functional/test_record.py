@@ -44,6 +44,7 @@ def test_a_run_names_its_stage_time_commit_and_environment(first_run: FirstRun, 
     assert run["git.dirty"] == "false"
     assert datetime.fromisoformat(run["started"]).utcoffset() is not None
     assert 0 < run["seconds"] < 240
+    assert 30 < run["peak_memory_mib"] < 1500
     computes = stage in {"train", "retrain", "unlearn", "finetune"}
     assert {"python", "platform", "torch", "numpy", "dvc"} <= run["environment"].keys()
     assert ({"device", "cpu_capability", "threads"} <= run["environment"].keys()) == computes
