@@ -239,7 +239,7 @@ def _print_receipts(receipts: list[tuple[str, Receipt]], opened: Desk, as_json: 
         due = f", due {request.due_at[:10]}" if request.due_at and request.open else ""
         print(f"{name}: request {request.id} {request.state.status}{pointer}{due}")
         for problem in receipt.problems:
-            print(f"  {problem}", file=sys.stderr)
+            print(f"{name}: {problem}", file=sys.stderr)
     if any(receipt.request.state.status is Status.REJECTED for _, receipt in receipts):
         raise typer.Exit(Exit.BAD_INPUT)
 

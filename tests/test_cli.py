@@ -51,7 +51,7 @@ def test_submit_says_what_became_of_each_file(run: Run) -> None:
     assert good.startswith("good.json: request 20260501-")
     assert good.endswith(" validated, due 2026-06-01")
     assert bad.endswith(" rejected")
-    assert "  line 1: ground 'why': must be one of" in result.stderr
+    assert "bad.json: line 1: ground 'why': must be one of" in result.stderr
     assert run("submit", "good.json").stdout.strip().endswith(f"duplicate of {good.split()[2]}")
 
 

@@ -31,11 +31,14 @@ class Catalogue:
         Ids of the samples that a name means, training and validation samples only.
     tests
         Names that mean test samples.
+    classes
+        Names of the classes.
     """
 
     sources: Mapping[str, str]
     by_name: Mapping[tuple[Kind, str], Sequence[str]]
     tests: frozenset[tuple[Kind, str]]
+    classes: tuple[str, ...]
 
     @classmethod
     def load(cls, folder: Path = SPLIT) -> Catalogue:
@@ -58,9 +61,8 @@ class Catalogue:
                 continue
             for name in [*names, ("class", classes[label])]:
                 by_name[name].append(sample_id)
-        return cls(
-            dict(zip(samples.sample_ids, samples.sources, strict=True)), dict(by_name), frozenset(tests)
-        )
+        sources = dict(zip(samples.sample_ids, samples.sources, strict=True))
+        return cls(sources, dict(by_name), frozenset(tests), classes)
 
     def ids(self, named: Named) -> Sequence[str]:
         """Ids of the samples that a name means; none if it means none."""
@@ -72,6 +74,8 @@ class Catalogue:
         found = len(self.by_name.get(name, ()))
         if not found and name in self.tests and named.kind != "index":
             return "is a test sample, which no model was trained on; remove it from the source instead"
+        if not found and named.kind == "class":
+            return f"{LOST['class']}; known: {', '.join(self.classes[:20])}"
         if not found:
             blanks = isinstance(named.value, str) and named.value != named.value.strip()
             return LOST[named.kind] + (" (blanks at its ends belong to it)" if blanks else "")

@@ -37,7 +37,7 @@ ENDED = frozenset({S.CLOSED, S.REJECTED, S.REFUSED, S.DUPLICATE})
 """Nothing more happens to a request that stands here."""
 
 NEXT = {
-    S.RECEIVED: "check it: expunge inbox",
+    S.RECEIVED: "it is being checked",
     S.VALIDATED: "approve or refuse it, if requests.approval is on; else it waits for the next batch",
     S.APPROVED: "it waits for the next batch",
     S.BATCHED: "its batch waits to run",

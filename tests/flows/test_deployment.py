@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
+from tasks.requests.ledger import Ledger
 from tests.flows.project import MARKED_SLEEP, Project, alive, until
 
 NAME = "unlearning-pipeline/unlearning-pipeline"
@@ -31,11 +33,10 @@ class Prefect:
     def __init__(self, checkout: Project, environment: dict[str, str]) -> None:
         self._where: dict[str, Any] = {"cwd": checkout.root, "env": environment}
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "prefect", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=120, **self._where
-        )
+        where = self._where | {"env": self._where["env"] | variables}
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **where)
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -142,3 +143,29 @@ def test_a_failed_run_says_why_without_a_traceback(prefect: Prefect) -> None:
     log = prefect("flow-run", "logs", str(run)).stdout
     assert "Finished in state Failed" in log
     assert "Traceback" not in log
+
+
+def test_a_request_is_handed_in_as_parameters_of_a_deployment(
+    prefect: Prefect, checkout: Project, tmp_path: Path
+) -> None:
+    split = checkout.root / "data/split"
+    split.mkdir(parents=True, exist_ok=True)
+    (split / "samples.csv").write_text(
+        "sample_id,source,label,part\ntrain/0.png,train.parquet#0,0,train\n", encoding="utf-8"
+    )
+    (split / "classes.json").write_text('["cat"]', encoding="utf-8")
+    request = {
+        "requester": "crm:4711",
+        "received_at": "2026-05-01T09:30:00Z",
+        "ground": "objection",
+        "samples": {"index": [0]},
+    }
+    done = prefect(
+        "deployment", "run", "submit-request/submit-request", "--param", f"submission={json.dumps(request)}"
+    )
+    assert done.returncode == 0, done.stderr
+    ended = prefect("worker", "start", "--pool", "expunge", "--run-once", EXPUNGE_KEYS=str(tmp_path / "keys"))
+    assert ended.returncode == 0, ended.stderr
+    (found,) = Ledger(f"sqlite:///{checkout.root}/data/requests/ledger.db").events()[1:]
+    assert found.kind == "validated"
+    assert len(list((tmp_path / "keys").iterdir())) == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -35,9 +36,7 @@ LIFE = ("batched", "started", "audited", "promoted", "purged", "closed")
 def without(catalogue: Catalogue, *ids: str) -> Catalogue:
     """The catalogue after samples have left the data."""
     by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
-    return Catalogue(
-        catalogue.sources, {name: found for name, found in by_name.items() if found}, catalogue.tests
-    )
+    return replace(catalogue, by_name={name: found for name, found in by_name.items() if found})
 
 
 def test_a_good_request_is_received_and_validated(desk: Desk, catalogue: Catalogue) -> None:
