@@ -39,7 +39,7 @@ from tasks.params import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
-StageName = Literal["split", "train", "retrain", "unlearn", "finetune", "mia", "report"]
+StageName = Literal["split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report"]
 
 
 class _NoEmptyTraceback(logging.Filter):

@@ -39,13 +39,13 @@ from tasks.attacks._histogram import LossCounts, loss_counts
 from tasks.attacks._intervals import auc_difference
 from tasks.attacks._metrics import RATES, Attacked, Metrics, flat, of_model, of_pair
 from tasks.attacks._roc import Curve, roc, supports, thinned
-from tasks.attacks._scores import check_logits
 from tasks.attacks._selection import match_classes
 from tasks.attacks._utility import hits
 from tasks.attacks._verdict import Verdict, judge
 from tasks.datasets._manifest import Manifest
 from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_json, write_whole
+from tasks.logits import read_logits
 from tasks.params import Mia, Params
 from tasks.tables import write_table
 
@@ -138,7 +138,7 @@ def _attack(
     is_member: NDArray[np.bool_],
     section: Mia,
 ) -> Attacked:
-    logits = _read_logits(folder / "logits.npy", labels)
+    logits = read_logits(folder / "logits.npy", labels)
     scores = ATTACKS.get("loss")(Samples(logits[compared], labels[compared]))
     seconds = _read_seconds(folder)
     if folder == MODELS[RESULT]:
@@ -149,17 +149,6 @@ def _attack(
         guesses=guess(scores, is_member, section.folds, section.seed),
         seconds=seconds,
     )
-
-
-def _read_logits(path: Path, labels: NDArray[np.int64]) -> NDArray[np.floating]:
-    try:
-        logits: NDArray[np.floating] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ExpungeError(f"{path} is damaged ({error}); {RESTORE}") from None
-    check_logits(logits, labels, str(path))
-    return logits
 
 
 def _read_seconds(folder: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,9 +62,15 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "logits.npy", logits_of(margin, labels, random))
         _write_json(folder / "metrics.json", {"time/seconds": SECONDS[model]})
+        _write_json(folder / "weights.json", {"sha256": digest(name)})
         (folder / "history.csv").write_text(_history(random))
         _write_json(folder / "run.json", _run(name))
     return manifest
+
+
+def digest(stage: str) -> str:
+    """What stands for the digest of a stage's weights."""
+    return hashlib.sha256(stage.encode()).hexdigest()
 
 
 def logits_of(

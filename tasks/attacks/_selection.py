@@ -9,7 +9,7 @@ from tasks.errors import ExpungeError
 
 
 def match_classes(
-    members: NDArray[np.int64], nonmembers: NDArray[np.int64], seed: int
+    members: NDArray[np.int64], nonmembers: NDArray[np.int64], seed: int, *, against: str = "test"
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw equal numbers of members and non-members of each class.
 
@@ -22,6 +22,8 @@ def match_classes(
         Class numbers ``int64 [n]`` and ``int64 [m]``.
     seed
         The same seed draws the same samples.
+    against
+        Role of the non-members, for messages.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def match_classes(
             side.append(random.permutation(positions)[:count])
     if not sides[0]:
         raise ExpungeError(
-            "no test sample is of the same class as a forget sample; the attack compares samples of "
-            "the same classes, so the test part needs some of each class that is to be forgotten"
+            f"no {against} sample is of the same class as a forget sample; the attack compares samples of "
+            f"the same classes, so the {against} part needs some of each class that is to be forgotten"
         )
     return np.sort(np.concatenate(sides[0])), np.sort(np.concatenate(sides[1]))

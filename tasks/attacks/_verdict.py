@@ -40,25 +40,35 @@ def place(difference: Estimate, margin: float) -> Word:
     return "inconclusive"
 
 
-def judge(result: Estimate, original: Estimate, margin: float, confidence: float, samples: int) -> Verdict:
-    """Judge the result against the retrained model, both ways, with the original as a control.
+def judge(
+    result: Estimate,
+    original: Estimate,
+    margin: float,
+    confidence: float,
+    samples: int,
+    *,
+    reference: str = "that on the retrained model",
+) -> Verdict:
+    """Judge the result against a reference, both ways, with the original as a control.
 
-    An attack that does not tell even the original from the retrained model would call anything
+    An attack that does not tell even the original from the reference would call anything
     indistinguishable. So that word is only given where the original is told apart by the same rule.
 
     Parameters
     ----------
     result, original
-        AUC minus the retrained model's AUC, on the same samples.
+        AUC minus the reference's AUC, on the same samples.
     margin
         Largest distance that counts as equal.
     confidence
         Of the intervals.
     samples
         Forget samples that were attacked.
+    reference
+        What the AUC is compared with, in words.
     """
     found = (
-        f"The attack's AUC on the result differs from that on the retrained model by {_range(result)}; "
+        f"The attack's AUC on the result differs from {reference} by {_range(result)}; "
         f"before unlearning it differed by {_range(original)} ({100 * confidence:g} % intervals)."
     )
     word, conclusion, reason = _conclude(result, original, margin, samples)

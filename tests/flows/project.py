@@ -12,6 +12,7 @@ INPUTS = {
     "retrain": ["split"],
     "unlearn": ["train"],
     "finetune": ["unlearn"],
+    "audit": ["train", "finetune"],
     "mia": ["finetune", "retrain"],
     "report": ["mia"],
 }

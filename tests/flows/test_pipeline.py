@@ -121,7 +121,7 @@ def test_bad_input_fails_the_flow_with_the_stages_line_and_is_not_tried_again(pr
     ended = {stage: cells[0] for stage, cells in rows(page()).items() if stage in INPUTS}
     assert ended["split"] == "success"
     assert ended["train"] == "error"
-    assert {ended[stage] for stage in ("unlearn", "finetune", "mia", "report")} == {"skipped"}
+    assert {ended[stage] for stage in ("unlearn", "finetune", "audit", "mia", "report")} == {"skipped"}
     assert rows(page())["train"][3] == "data/x is missing (exit status 2)"
     states = task_states(state, 7)
     assert states["train"] == "Failed"

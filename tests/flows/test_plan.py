@@ -22,7 +22,7 @@ def test_the_plan_puts_every_stage_after_those_it_depends_on(project: Project) -
 def test_a_target_selects_its_ancestors_and_names_the_others(project: Project) -> None:
     planned = plan(project.root, "unlearn")
     assert planned.stages == ["split", "train", "unlearn"]
-    assert sorted(planned.others) == ["finetune", "mia", "report", "retrain"]
+    assert sorted(planned.others) == ["audit", "finetune", "mia", "report", "retrain"]
 
 
 def test_an_unknown_target_names_the_known_stages(project: Project) -> None:

@@ -16,7 +16,7 @@ from tests.flows.project import MARKED_SLEEP, Project, alive, until
 SPLIT = Plan(sources=[], stages=["split"], others=[])
 TRAIN = Plan(sources=[], stages=["split", "train"], others=[])
 ALL = Plan(
-    sources=[], stages=["split", "train", "retrain", "unlearn", "finetune", "mia", "report"], others=[]
+    sources=[], stages=["split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report"], others=[]
 )
 
 

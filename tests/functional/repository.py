@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from tasks.files import digest
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAGES = ("split", "train", "retrain", "unlearn", "finetune", "mia", "report")
+STAGES = ("split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report")
 
 EPOCHS = {"train": 12, "retrain": 12, "finetune": 2}
 """A tenth of a second each, and enough that a training can be killed between two of them."""

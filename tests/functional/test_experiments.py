@@ -27,7 +27,7 @@ def tried(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Firs
 
 def test_an_experiment_runs_what_its_parameter_changes(tried: FirstRun) -> None:
     ran = re.findall(r"^Running stage '(\w+)'", tried.printed, re.MULTILINE)
-    assert ran == ["unlearn", "finetune", "mia", "report"]
+    assert ran == ["unlearn", "finetune", "audit", "mia", "report"]
     assert "Ran experiment(s): dampened" in tried.printed
     assert tried.repository.git("status", "--porcelain", "-uno").split() == [
         *("M", "dvc.lock"),
@@ -53,7 +53,7 @@ def test_metrics_show_and_diff_have_the_figures_of_the_stages(tried: FirstRun) -
     for path, metrics in shown.items():
         assert metrics["data"] == tried.repository.json(path)
     changes = json.loads(tried.repository.dvc("metrics", "diff", "--json"))
-    assert set(changes) == {f"data/{stage}/metrics.json" for stage in ("unlearn", "finetune", "mia")}
+    assert set(changes) == {f"data/{stage}/metrics.json" for stage in ("unlearn", "finetune", "audit", "mia")}
     loss = changes["data/unlearn/metrics.json"]["forget/loss"]
     assert loss["new"] == shown["data/unlearn/metrics.json"]["data"]["forget/loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])

@@ -14,7 +14,7 @@ from tests.functional.conftest import FirstRun
 from tests.functional.repository import STAGES, Repository
 
 ALL = set(STAGES)
-AFTER_TRAIN = {"unlearn", "finetune", "mia", "report"}
+AFTER_TRAIN = {"unlearn", "finetune", "audit", "mia", "report"}
 MODELS = {"train", "retrain", "unlearn", "finetune"}
 
 
@@ -60,9 +60,9 @@ def test_a_second_repro_runs_nothing_and_changes_nothing(kept: Repository) -> No
         ("retrain.seed", 7, {"retrain", "mia", "report"}),
         ("unlearn.method", "ssd", AFTER_TRAIN),
         ("unlearn.seed", 7, AFTER_TRAIN),
-        ("finetune.recipe.lr", 0.05, {"finetune", "mia", "report"}),
-        ("finetune.recipe", None, {"finetune", "mia", "report"}),
-        ("mia.confidence", 0.9, {"mia", "report"}),
+        ("finetune.recipe.lr", 0.05, {"finetune", "audit", "mia", "report"}),
+        ("finetune.recipe", None, {"finetune", "audit", "mia", "report"}),
+        ("mia.confidence", 0.9, {"audit", "mia", "report"}),
         ("report.title", "Another title", {"report"}),
         ("runtime.threads", 2, ALL - {"split"}),
     ],
@@ -96,8 +96,8 @@ def test_parameters_that_do_not_apply_rerun_nothing(kept: Repository) -> None:
         ("tasks/models/grey_cnn.py", MODELS),
         ("tasks/methods/__init__.py", {"unlearn"}),
         ("tasks/methods/none.py", {"unlearn"}),
-        ("tasks/attacks/_roc.py", {"mia"}),
-        ("tasks/attacks/_histogram.py", {"mia", "report"}),
+        ("tasks/attacks/_roc.py", {"audit", "mia"}),
+        ("tasks/attacks/_histogram.py", {"audit", "mia", "report"}),
         ("tasks/templates/report.html", {"report"}),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_new_list_of_ids_or_image_reruns_split(kept: Repository) -> None:
 def test_a_new_forget_set_leaves_the_original_model_alone(repository: Repository) -> None:
     repository.change({"split.forget.fraction": 0.2})
     repository.dvc("repro", "split")
-    assert repository.changed() == {"retrain", "unlearn", "finetune", "mia", "report"}
+    assert repository.changed() == {"retrain", "unlearn", "finetune", "audit", "mia", "report"}
 
 
 def test_a_list_of_ids_that_is_not_in_use_reruns_split_alone(repository: Repository) -> None:

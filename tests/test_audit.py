@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tasks.attacks._scores import cross_entropy
+from tasks.attacks._selection import match_classes
+from tasks.audit import FOLDER, audit
+from tasks.errors import ExpungeError
+from tests import fabricated
+
+COUNTS = {"retain": 300, "forget": 2000, "val": 2000, "test": 100}
+SIGNAL = {"original": 3.0, "unlearned": 0.0, "finetuned": 0.0, "retrained": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def verdict() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "verdict.json").read_text())
+    return found
+
+
+def test_the_figures_are_those_of_forget_against_val() -> None:
+    manifest = fabricated.write(Path(), counts=COUNTS)
+    metrics = audit(fabricated.parameters())
+    assert json.loads((FOLDER / "metrics.json").read_text()) == metrics
+    labels = manifest.labels
+    forget, val = manifest.indices("forget"), manifest.indices("val")
+    members, others = match_classes(labels[forget], labels[val], seed=4)
+    rows = np.concatenate([forget[members], val[others]])
+    is_member = np.arange(len(rows)) < len(members)
+    right = {}
+    for key, folder in (("audit/original_auc", "train"), ("audit/auc", "finetune")):
+        logits = np.load(f"data/{folder}/logits.npy")
+        losses = cross_entropy(logits[rows], labels[rows])
+        assert metrics[key] == pytest.approx(roc_auc_score(is_member, -losses), abs=1e-12)
+        assert metrics[f"{key}/low"] < metrics[key] < metrics[f"{key}/high"]
+        right[folder] = (logits[val].argmax(1) == labels[val]).mean()
+    assert metrics["audit/val_acc_loss"] == pytest.approx(right["train"] - right["finetune"])
+    assert metrics["audit/count"] == len(members)
+
+
+def test_neither_the_test_set_nor_a_reference_is_looked_at() -> None:
+    manifest = fabricated.write(Path(), counts=COUNTS)
+    before = audit(fabricated.parameters())
+    shutil.rmtree("data/retrain")
+    for folder in ("train", "finetune"):
+        logits = np.load(f"data/{folder}/logits.npy")
+        logits[manifest.indices("test")] = 7
+        np.save(f"data/{folder}/logits.npy", logits)
+    assert audit(fabricated.parameters()) == before
+
+
+@pytest.mark.parametrize(
+    ("signal", "forget", "word"),
+    [
+        ({}, 2000, "indistinguishable"),
+        ({"finetuned": 2.0}, 2000, "remembers"),
+        ({"finetuned": -2.0}, 2000, "over-forgotten"),
+        ({"original": 0.0}, 2000, "inconclusive"),
+        ({}, 60, "inconclusive"),
+        ({}, 5, "inconclusive"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_verdict_is_two_sided_and_says_why(
+    signal: dict[str, float], forget: int, word: str, seed: int
+) -> None:
+    fabricated.write(Path(), SIGNAL | signal, COUNTS | {"forget": forget}, seed)
+    audit(fabricated.parameters())
+    found = verdict()
+    assert found["verdict"] == word
+    assert "differs from one half by" in found["text"]
+    assert "retrained" not in found["text"]
+    assert found["reason"].endswith(".")
+
+
+def test_the_verdict_names_the_weights_that_it_is_about() -> None:
+    fabricated.write(Path(), counts=COUNTS)
+    audit(fabricated.parameters())
+    assert verdict()["weights"] == {
+        "original": fabricated.digest("train"),
+        "result": fabricated.digest("finetune"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"forget": 0}, "no sample with role forget; there is nothing to audit"),
+        ({"val": 0}, "no val sample is of the same class as a forget sample"),
+    ],
+)
+def test_without_samples_to_compare_nothing_is_written(counts: dict[str, int], message: str) -> None:
+    fabricated.write(Path(), counts=COUNTS | counts)
+    with pytest.raises(ExpungeError, match=message):
+        audit(fabricated.parameters())
+    assert not FOLDER.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("weights.json", "{}"), ("weights.json", "[]"), ("logits.npy", "x")]
+)
+def test_a_damaged_input_is_one_line(name: str, content: str) -> None:
+    fabricated.write(Path(), counts=COUNTS)
+    Path("data/finetune", name).write_text(content)
+    with pytest.raises(ExpungeError, match=rf"^data/finetune/{name} .*restore it"):
+        audit(fabricated.parameters())
+    assert not FOLDER.exists()
