@@ -30,8 +30,8 @@ RECIPES: dict[str, tuple[str, dict[str, object], Recipe]] = {
         {"widths": (48, 96, 192), "depth": 2},
         Recipe(
             epochs=14,
-            batch_size=256,
-            lr=0.2,
+            batch_size=128,
+            lr=0.1,
             label_smoothing=0.1,
             augment=Augment(flip=True, crop=4),
             amp="auto",
