@@ -99,16 +99,16 @@ def test_the_known_targets_are_the_stages_of_dvc_yaml() -> None:
 def test_stages_succeed_and_are_cached_the_second_time(project: Project) -> None:
     first = run()
     assert first.is_completed()
-    assert first.message == "7 success"
+    assert first.message == "8 success"
     assert all(map(project.has, INPUTS))
-    assert task_states(first, 7) == dict.fromkeys(INPUTS, "Completed")
+    assert task_states(first, 8) == dict.fromkeys(INPUTS, "Completed")
     text = page()
     assert {stage: rows(text)[stage][0] for stage in INPUTS} == dict.fromkeys(INPUTS, "success")
     assert str(run_id(first)) in text
 
     second = run()
-    assert second.message == "7 cached"
-    assert task_states(second, 7) == dict.fromkeys(INPUTS, "Cached")
+    assert second.message == "8 cached"
+    assert task_states(second, 8) == dict.fromkeys(INPUTS, "Cached")
     assert "Stage 'train' didn't change, skipping" in log_of(second, "Report: report")
 
 
@@ -123,7 +123,7 @@ def test_bad_input_fails_the_flow_with_the_stages_line_and_is_not_tried_again(pr
     assert ended["train"] == "error"
     assert {ended[stage] for stage in ("unlearn", "finetune", "audit", "mia", "report")} == {"skipped"}
     assert rows(page())["train"][3] == "data/x is missing (exit status 2)"
-    states = task_states(state, 7)
+    states = task_states(state, 8)
     assert states["train"] == "Failed"
     assert states["report"] == "Skipped"
     log = log_of(state, "Report: report")
@@ -136,7 +136,7 @@ def test_a_stage_that_is_killed_once_is_tried_again(project: Project) -> None:
         split="echo split >> count", train="echo train >> count; test -e b || { touch b; kill -9 $$; }"
     )
     state = run(target="train", retries=1)
-    assert state.message == "2 success, 5 skipped"
+    assert state.message == "2 success, 6 skipped"
     assert (project.root / "count").read_text().split() == ["split", "train", "train"]
 
 
@@ -151,15 +151,15 @@ def test_retries_come_to_an_end(project: Project) -> None:
 
 
 def test_a_target_leaves_the_other_stages_alone(project: Project) -> None:
-    assert run(target="train").message == "2 success, 5 skipped"
+    assert run(target="train").message == "2 success, 6 skipped"
     assert not project.has("unlearn")
     assert rows(page())["unlearn"][3] == "not selected"
 
 
 def test_overrides_reach_params_yaml_and_rerun_what_depends_on_them(project: Project) -> None:
-    assert run(target="unlearn", overrides={"unlearn.method": "none"}).message == "3 success, 4 skipped"
+    assert run(target="unlearn", overrides={"unlearn.method": "none"}).message == "3 success, 5 skipped"
     state = run(target="unlearn", overrides={"unlearn.method": "ssd"})
-    assert state.message == "2 cached, 1 success, 4 skipped"
+    assert state.message == "2 cached, 1 success, 5 skipped"
     text = (project.root / "params.yaml").read_text()
     assert "method: ssd" in text
     assert text.count("#") == (REPOSITORY / "params.yaml").read_text().count("#")
