@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,6 @@ def test_a_reader_is_not_kept_waiting_by_a_writer(tmp_path: Path, clock: Clock) 
 
 def test_the_file_is_plain_sqlite(tmp_path: Path, clock: Clock) -> None:
     fill(Ledger(f"sqlite:///{tmp_path}/ledger.db", clock))
-    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
         rows = connection.execute("SELECT seq, kind, request FROM expunge_events ORDER BY seq").fetchall()
     assert rows == [(1, "received", "r0"), (2, "received", "r1"), (3, "received", "r2")]
