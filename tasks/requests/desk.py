@@ -20,7 +20,7 @@ from tasks.params import Requests
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Event, Ledger, Writer, now, stamp
-from tasks.requests.schema import Parsed, Problem, Submission, SubmissionError, parse
+from tasks.requests.schema import Named, Parsed, Problem, Submission, SubmissionError, parse
 from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 
 SKEW = timedelta(minutes=5)
@@ -308,15 +308,16 @@ class Desk:
             due_at=stamp(submission.due_at) if submission.due_at else self._due(submission),
         )
         if first:
-            writer.append("duplicate", request, first=first)
+            writer.append("duplicate", request, first=first, already_erased_by=sorted(erased_by))
             return False
         samples = [
             {
                 kind: reference(key, kind, name)
                 for kind, name in names_of(sample_id, catalogue.sources[sample_id])
             }
-            for sample_id in sorted(ids)
+            for sample_id in ids
         ]
+        samples.sort(key=lambda sample: sample["id"])  # by digest: their order tells nothing
         writer.append("validated", request, samples=samples, already_erased_by=sorted(erased_by))
         return True
 
@@ -330,7 +331,7 @@ class Desk:
         SubmissionError
             If a name means nothing, or a sample is named twice.
         """
-        line_of: dict[str, int | None] = {}
+        named_by: dict[str, Named] = {}
         erased_by: set[str] = set()
         problems = []
         digests = [
@@ -355,18 +356,18 @@ class Desk:
                     problems.append(parsed.problem(named, problem))
                 continue
             for sample_id in catalogue.ids(named):
-                if sample_id in line_of:
-                    line = line_of[sample_id]
+                if sample_id in named_by:
+                    line = parsed.line_of(named_by[sample_id])
                     place = f" in line {line}" if line else ""
                     problems.append(parsed.problem(named, f"means a sample that is named before{place}"))
                     break
-                line_of[sample_id] = parsed.line_of(named) if len(parsed.named) < 1000 else None
+                named_by[sample_id] = named
         if problems:
             raise SubmissionError(problems)
-        return set(line_of), erased_by
+        return set(named_by), erased_by
 
     def _same(self, ids: set[str], erased_by: set[str], earlier: Iterable[Request]) -> str | None:
-        """Return the first request with the very same samples, or the only one that erased all of them."""
+        """Return the first request with the very same samples, or one that erased some where all are gone."""
         if not ids:
             return min(erased_by)
         if erased_by:
