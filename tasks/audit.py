@@ -25,7 +25,7 @@ import numpy as np
 from tasks.attacks import ATTACKS, Samples
 from tasks.attacks._intervals import Estimate, auc, paired_difference
 from tasks.attacks._metrics import Metrics, flat
-from tasks.attacks._selection import match_classes
+from tasks.attacks._selection import pair_up
 from tasks.attacks._utility import hits
 from tasks.attacks._verdict import judge
 from tasks.datasets._manifest import Manifest
@@ -60,9 +60,8 @@ def audit(params: Params) -> Metrics:
             "data/split/manifest.csv has no sample with role forget; there is nothing to audit"
         )
     labels = manifest.labels
-    members, nonmembers = match_classes(labels[forget], labels[val], section.seed, against="val")
-    compared = np.concatenate([forget[members], val[nonmembers]])
-    is_member = np.arange(len(compared)) < len(members)
+    compared, is_member = pair_up(labels, forget, val, section.seed, against="val")
+    count = int(is_member.sum())
     logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, RESULT)}
     areas = {
         folder: auc(
@@ -76,14 +75,14 @@ def audit(params: Params) -> Metrics:
         _from_half(areas[ORIGINAL]),
         section.margin,
         section.confidence,
-        len(members),
+        count,
         reference="one half",
     )
     metrics = {
         **flat("audit/auc", areas[RESULT]),
         **flat("audit/original_auc", areas[ORIGINAL]),
         **flat("audit/val_acc_loss", paired_difference(right[ORIGINAL] - right[RESULT], section.confidence)),
-        "audit/count": float(len(members)),
+        "audit/count": float(count),
     }
     digests = {"original": _digest(ORIGINAL), "result": _digest(RESULT)}
     write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests})

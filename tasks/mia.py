@@ -39,7 +39,7 @@ from tasks.attacks._histogram import LossCounts, loss_counts
 from tasks.attacks._intervals import auc_difference
 from tasks.attacks._metrics import RATES, Attacked, Metrics, flat, of_model, of_pair
 from tasks.attacks._roc import Curve, roc, supports, thinned
-from tasks.attacks._selection import match_classes
+from tasks.attacks._selection import pair_up
 from tasks.attacks._utility import hits
 from tasks.attacks._verdict import Verdict, judge
 from tasks.datasets._manifest import Manifest
@@ -81,9 +81,8 @@ def mia(params: Params) -> Metrics:
     rows = {role: manifest.indices(role) for role in Manifest.groups}
     _refuse_empty(rows)
     labels = manifest.labels
-    members, nonmembers = match_classes(labels[rows["forget"]], labels[rows["test"]], section.seed)
-    compared = np.concatenate([rows["forget"][members], rows["test"][nonmembers]])
-    is_member = np.arange(len(compared)) < len(members)
+    compared, is_member = pair_up(labels, rows["forget"], rows["test"], section.seed)
+    count = int(is_member.sum())
     models = {name: _attack(folder, labels, compared, is_member, section) for name, folder in MODELS.items()}
     differences = {
         name: auc_difference(model.scores, models[REFERENCE].scores, is_member, section.confidence)
@@ -95,15 +94,13 @@ def mia(params: Params) -> Metrics:
         each[name] |= flat("mia/auc_difference", difference)
     metrics = {
         **each[RESULT],
-        **{f"mia/tpr_at_{rate}/supported": float(supports(rate, len(nonmembers))) for rate in RATES},
+        **{f"mia/tpr_at_{rate}/supported": float(supports(rate, count)) for rate in RATES},
         **of_pair(models[RESULT], models[REFERENCE], rows, section.confidence),
         "forget/count": float(len(rows["forget"])),
-        "mia/count": float(len(members)),
+        "mia/count": float(count),
         **{f"{name}/{key}": value for name, found in each.items() for key, value in found.items()},
     }
-    verdict = judge(
-        differences[RESULT], differences["original"], section.margin, section.confidence, len(members)
-    )
+    verdict = judge(differences[RESULT], differences["original"], section.margin, section.confidence, count)
     _write(metrics, verdict, {name: model.scores for name, model in models.items()}, is_member)
     return metrics
 

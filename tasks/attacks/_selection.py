@@ -8,6 +8,35 @@ from numpy.typing import NDArray
 from tasks.errors import ExpungeError
 
 
+def pair_up(
+    labels: NDArray[np.int64],
+    members: NDArray[np.int64],
+    nonmembers: NDArray[np.int64],
+    seed: int,
+    *,
+    against: str = "test",
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Choose the samples that an attack is measured on, by :func:`match_classes`.
+
+    Parameters
+    ----------
+    labels
+        ``int64 [N]``, class numbers of all samples.
+    members, nonmembers
+        Row numbers of the candidates.
+    seed, against
+        As for :func:`match_classes`, and so are the errors.
+
+    Returns
+    -------
+    tuple
+        Row numbers ``int64 [2n]``, members first, and ``bool [2n]``: which are members.
+    """
+    first, second = match_classes(labels[members], labels[nonmembers], seed, against=against)
+    rows = np.concatenate([members[first], nonmembers[second]])
+    return rows, np.arange(len(rows)) < len(first)
+
+
 def match_classes(
     members: NDArray[np.int64], nonmembers: NDArray[np.int64], seed: int, *, against: str = "test"
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

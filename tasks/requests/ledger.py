@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,6 @@ class Writer:
     _connection: Connection
     _at: str
     _head: Head
-    appended: list[Event] = field(default_factory=list)
 
     def append(self, kind: str, request: str | None = None, **body: Any) -> Event:
         """Append an event.
@@ -195,7 +194,6 @@ class Writer:
             )
         )  # fmt: skip
         self._head = Head(new.seq, new.hash)
-        self.appended.append(new)
         return new
 
     def events(self, request: str | None = None) -> list[Event]:
@@ -242,17 +240,6 @@ class Ledger:
                 f"ledger {self.name}: the driver is missing: pip install {error.name}"
             ) from None
 
-    def create(self) -> None:
-        """Make the table and its triggers if they are not there."""
-        if self._file:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors(), self._engine.connect() as connection, connection.begin():
-            _lock(connection)
-            if not inspect(connection).has_table(EVENTS.name):
-                EVENTS.create(connection)
-                for statement in TRIGGERS[connection.dialect.name]:
-                    connection.execute(text(statement))
-
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """Hold the writer's lock; keep all that the body appends, or, if it raises, nothing.
@@ -262,9 +249,11 @@ class Ledger:
         ExpungeError
             If the database cannot be reached, or another writer holds the lock for over a minute.
         """
-        self.create()
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._errors(), self._engine.connect() as connection, connection.begin():
             _lock(connection)
+            _create(connection)
             yield Writer(connection, stamp(self._clock()), _head(connection))
 
     def events(self, request: str | None = None) -> list[Event]:
@@ -356,6 +345,14 @@ def _lock(connection: Connection) -> None:
     else:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _create(connection: Connection) -> None:
+    """Make the table and its triggers if they are not there."""
+    if not inspect(connection).has_table(EVENTS.name):
+        EVENTS.create(connection)
+        for statement in TRIGGERS[connection.dialect.name]:
+            connection.execute(text(statement))
 
 
 def _head(connection: Connection) -> Head:
