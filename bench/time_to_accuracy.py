@@ -29,7 +29,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], Recipe]] = {
         "small_cnn",
         {"widths": (48, 96, 192), "depth": 2},
         Recipe(
-            epochs=14,
+            epochs=20,
             batch_size=128,
             lr=0.1,
             label_smoothing=0.1,
