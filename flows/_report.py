@@ -56,7 +56,7 @@ def _stages(outcomes: Mapping[str, Outcome]) -> str:
         ]
         for stage, end in outcomes.items()
     ]
-    return _table(["stage", "status", "seconds", "MLflow run", "note"], rows)
+    return table(["stage", "status", "seconds", "MLflow run", "note"], rows)
 
 
 def _made_by(stage: str) -> str:
@@ -76,7 +76,7 @@ def _results(folder: Path) -> list[str]:
     verdict = _read(folder / "verdict.json")
     return [
         f"Verdict: **{verdict.get('verdict', 'none')}**. {verdict.get('text', '')}",
-        _table(["model", *HEADLINES], rows),
+        table(["model", *HEADLINES], rows),
     ]
 
 
@@ -93,14 +93,15 @@ def _links(outcomes: Mapping[str, Outcome], flow_run: str, key: str) -> str:
         ["dvc.lock (MD5)", f"`{digest(lock)}`" if lock.exists() else ""],
         ["report", f"`{page.resolve()}`" if _is_current(outcomes, "report") and page.exists() else ""],
     ]
-    return _table(["what", "where"], [row for row in rows if row[1]])
+    return table(["what", "where"], [row for row in rows if row[1]])
 
 
 def _figure(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else ""
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Render rows as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -12,7 +12,12 @@ or unlearning has seen, and its AUC with one half. ``data/audit/metrics.json`` i
 ======================  ================================================================================
 
 Beside the first three stand ``…/low`` and ``…/high``, the ends of their intervals.
-``data/audit/verdict.json`` holds the verdict, and the digests of the weights that it is about.
+``data/audit/verdict.json`` holds the verdict, the digests of the weights that it is about, and the members'
+placements: for each the share of val with a higher loss, in order of size, so that they name nobody.
+Placements of several small forget sets can be judged together (:mod:`tasks.attacks._cohort`).
+
+With ``train.start: base`` the original was trained elsewhere, on another split. ``data/base/heldout.txt``
+names what it has never seen: members are forget samples outside that list, non-members val samples in it.
 """
 
 from __future__ import annotations
@@ -21,13 +26,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.attacks import ATTACKS, Samples
+from tasks.attacks._cohort import placements
 from tasks.attacks._intervals import Estimate, auc, paired_difference
 from tasks.attacks._metrics import Metrics, flat
 from tasks.attacks._selection import pair_up
 from tasks.attacks._utility import hits
-from tasks.attacks._verdict import judge
+from tasks.attacks._verdict import Verdict, judge
 from tasks.datasets._manifest import Manifest
 from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_json
@@ -35,59 +42,87 @@ from tasks.logits import read_logits
 from tasks.params import Params
 
 FOLDER = Path("data/audit")
-ORIGINAL, RESULT = Path("data/train"), Path("data/finetune")
-READS = (
-    "data/split/manifest.csv",
-    *(f"{folder}/{file}" for folder in (ORIGINAL, RESULT) for file in ("logits.npy", "weights.json")),
+ORIGINAL = Path("data/train")
+HELDOUT = Path("data/base/heldout.txt")
+
+NOTHING_TO_COMPARE = Verdict(
+    "inconclusive",
+    "No validation sample is of the same class as a forget sample that the original was trained on.",
+    "The attack compares samples of the same classes; whole classes leave nothing to compare with.",
 )
 
 
 def audit(params: Params) -> Metrics:
     """Attack the result and the original on the same samples; write metrics and verdict.
 
-    Members are forget samples, non-members val samples, equally many of each class.
+    Members are forget samples, non-members val samples, equally many of each class. Where no class has
+    both, as when whole classes are forgotten, there is nothing to compare: the verdict is inconclusive.
 
     Raises
     ------
     ExpungeError
-        If an input is missing or damaged, or forget and val share no class. Nothing is written then.
+        If an input is missing or damaged. Nothing is written then.
     """
     section = params.mia
+    result = Path("data") / params.audit.result
     manifest = Manifest.read(Path("data/split/manifest.csv"))
-    forget, val = manifest.indices("forget"), manifest.indices("val")
-    if not forget.size:
-        raise ExpungeError(
-            "data/split/manifest.csv has no sample with role forget; there is nothing to audit"
-        )
     labels = manifest.labels
-    compared, is_member = pair_up(labels, forget, val, section.seed, against="val")
-    count = int(is_member.sum())
-    logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, RESULT)}
-    areas = {
-        folder: auc(
-            ATTACKS.get("loss")(Samples(rows[compared], labels[compared])), is_member, section.confidence
-        )
-        for folder, rows in logits.items()
-    }
+    forget, val = _sides(manifest, from_base=params.train.start == "base")
+    logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, result)}
     right = {folder: hits(rows[val], labels[val]).astype(np.float64) for folder, rows in logits.items()}
-    verdict = judge(
-        _from_half(areas[RESULT]),
-        _from_half(areas[ORIGINAL]),
-        section.margin,
-        section.confidence,
-        count,
-        reference="one half",
+    metrics = flat(
+        "audit/val_acc_loss", paired_difference(right[ORIGINAL] - right[result], section.confidence)
     )
-    metrics = {
-        **flat("audit/auc", areas[RESULT]),
-        **flat("audit/original_auc", areas[ORIGINAL]),
-        **flat("audit/val_acc_loss", paired_difference(right[ORIGINAL] - right[RESULT], section.confidence)),
-        "audit/count": float(count),
-    }
-    digests = {"original": _digest(ORIGINAL), "result": _digest(RESULT)}
-    write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests})
+    if np.intersect1d(labels[forget], labels[val]).size:
+        compared, is_member = pair_up(labels, forget, val, section.seed, against="val")
+        scores = {
+            folder: ATTACKS.get("loss")(Samples(rows[compared], labels[compared]))
+            for folder, rows in logits.items()
+        }
+        areas = {folder: auc(scores[folder], is_member, section.confidence) for folder in logits}
+        count = int(is_member.sum())
+        verdict = judge(
+            _from_half(areas[result]),
+            _from_half(areas[ORIGINAL]),
+            section.margin,
+            section.confidence,
+            count,
+            reference="one half",
+        )
+        metrics |= flat("audit/auc", areas[result]) | flat("audit/original_auc", areas[ORIGINAL])
+        placed = placements(scores[result][is_member], scores[result][~is_member])
+    else:
+        count, verdict, placed = 0, NOTHING_TO_COMPARE, []
+    metrics["audit/count"] = float(count)
+    digests = {"original": _digest(ORIGINAL), "result": _digest(result)}
+    write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests, "placements": placed})
     write_json(FOLDER / "metrics.json", metrics)
     return metrics
+
+
+def reads(params: Params) -> tuple[str, ...]:
+    """Inputs: roles, the outputs of both models, and what the base never saw."""
+    folders = (ORIGINAL, Path("data") / params.audit.result)
+    files = tuple(f"{folder}/{file}" for folder in folders for file in ("logits.npy", "weights.json"))
+    return ("data/split/manifest.csv", *files, str(HELDOUT.parent))
+
+
+def _sides(manifest: Manifest, *, from_base: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the members and of the non-members that may be compared."""
+    sides = {role: manifest.indices(role) for role in ("forget", "val")}
+    for role, rows in sides.items():
+        if not rows.size:
+            raise ExpungeError(
+                f"data/split/manifest.csv has no sample with role {role}; there is nothing to audit"
+            )
+    forget, val = sides["forget"], sides["val"]
+    if from_base and HELDOUT.exists():
+        heldout = frozenset(HELDOUT.read_text(encoding="utf-8").splitlines())
+        unseen = np.array([sample_id in heldout for sample_id in manifest.sample_ids])
+        forget, val = forget[~unseen[forget]], val[unseen[val]]
+        if not val.size:
+            raise ExpungeError(f"{HELDOUT} names no sample of val; the base was made for other data")
+    return forget, val
 
 
 def _from_half(area: Estimate) -> Estimate:
@@ -105,4 +140,4 @@ def _digest(folder: Path) -> str:
 if __name__ == "__main__":
     from tasks.stage import Stage
 
-    Stage("audit", lambda params, _: audit(params), READS, ("mia",)).main()
+    Stage("audit", lambda params, _: audit(params), reads, ("mia", "audit")).main()

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.errors import ExpungeError
+from tasks.files import only_writer, write_text
 from tasks.params import load
 from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
@@ -169,45 +170,251 @@ def retry(request: RequestId, reason: Reason = "", by: By = "", as_json: AsJson 
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """Say what is due, at risk and overdue; exit status 3 if anything is overdue."""
+def process(as_json: AsJson = False) -> None:
+    """Carry out what waits, as the deployment process-requests does, without Prefect."""
+    with _errors():
+        from tasks.processing.plain import run_stages
+        from tasks.processing.processor import Processor
+
+        with only_writer(Path("pipeline")):
+            opened = desk()
+            processor = Processor(
+                root=Path.cwd(), desk=opened, run=run_stages, environ=os.environ, log=_say_to_stderr
+            )
+            problems = processor.process()
+    if as_json:
+        _print_json(
+            {"problems": problems, "open": [_summary(opened, r) for r in opened.requests() if r.open]}
+        )
+    if problems:
+        _fail("; ".join(problems), Exit.BAD_INPUT)
+
+
+@app.command()
+def status(
+    reconcile: Annotated[
+        bool, typer.Option(help="Also compare the ledger with MLflow, Prefect and data/base.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is due, at risk, overdue, and what does not fit the ledger; exit status 3 if overdue."""
     with _errors():
         opened = desk()
         found = [request for request in opened.requests() if request.open]
+        differ = _differences(opened) if reconcile else []
     rows = [_summary(opened, request) for request in sorted(found, key=lambda request: request.due_at or "")]
     counts = {name: sum(row["urgency"] == name for row in rows) for name in ("overdue", "at risk", "on time")}
     if as_json:
-        _print_json({"at": opened.clock().isoformat(), "counts": counts, "open": rows})
+        _print_json({"at": opened.clock().isoformat(), "counts": counts, "open": rows, "differences": differ})
     else:
         print(f"{len(rows)} open: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
         urgent = [
             row for row in rows if row["urgency"] in {"overdue", "at risk"} or row["status"] == "failed"
         ]
         _print_rows(urgent, ("request", "status", "due_at", "urgency", "next"), "")
+        for line in differ:
+            print(line)
     if counts["overdue"]:
         raise typer.Exit(Exit.LATE)
 
 
+def _differences(opened: Desk) -> list[str]:
+    from tasks.processing.reconcile import differences
+
+    return differences(opened, load(), Path.cwd(), os.environ)
+
+
+@app.command()
+def trace(
+    request: Annotated[str, typer.Argument(help="The request's id.", show_default=False)] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A version of the registered model, or the SHA-256 of weights.", show_default=False
+        ),
+    ] = "",
+    run: Annotated[
+        str,
+        typer.Option(help="An MLflow run's id, a run's key, or a Prefect flow run's id.", show_default=False),
+    ] = "",
+    commit: Annotated[str, typer.Option(help="A Git commit.", show_default=False)] = "",
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the chain as a page to this file.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a request to the weights it changed, or find the requests behind a model, a run or a commit."""
+    with _errors():
+        from tasks.processing import trace as tracing
+
+        opened, root = desk(), Path.cwd()
+        ways = {
+            "model": (model, tracing.by_model),
+            "run": (run, lambda value: tracing.by_run(value, root)),
+            "commit": (commit, tracing.by_commit),
+        }
+        asked = [name for name, (value, _) in ways.items() if value] + (["request"] if request else [])
+        if len(asked) != 1:
+            raise ExpungeError("trace what? Give a request's id, or one of --model, --run, --commit")
+        if request:
+            found = [opened.show(request)]
+        else:
+            value, matches = ways[asked[0]]
+            found = tracing.requests_of(opened, matches(value), f"{asked[0]} {value}")
+        chains = {each.id: tracing.trace(each, root) for each in found}
+        if html is not None:
+            write_text(html, tracing.render(chains))
+    if as_json:
+        _print_json({name: [step.as_json() for step in steps] for name, steps in chains.items()})
+        return
+    for name, steps in chains.items():
+        print(f"request {name}")
+        for step in steps:
+            print(f"  {step.seq:>4}  {step.at[:19]}Z  {step.event:10} {step.what}")
+            for key, value in step.ids.items():
+                print(f"        {key}: {value}")
+
+
 @app.command()
 def verify(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A request's id: search every store for its samples. A certificate's file: check it. "
+            "Nothing: check the ledger.",
+            show_default=False,
+        ),
+    ] = "",
     anchors: Annotated[
         list[str] | None,
         typer.Option("--anchor", help="A head that was written down: <number>:<hash>. Can be repeated."),
     ] = None,
+    public_key: Annotated[
+        str, typer.Option(help="The key that a certificate must be signed with, in hex.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Verify the ledger: every event in place, unchanged, and on every anchor; exit status 4 if not."""
+    """Verify a purge, a certificate or the ledger; exit status 4 if it does not hold."""
+    if what.endswith(".json") or "/" in what:
+        _verify_certificate(Path(what), anchors or [], public_key, as_json)
+    elif what:
+        _verify_purge(what, as_json)
+    else:
+        _verify_ledger(anchors or [], as_json)
+
+
+def _verify_ledger(anchors: list[str], as_json: bool) -> None:
     with _errors():
-        known = [Head.parse(anchor) for anchor in anchors or []]
+        from tasks.processing.repository import anchors_in_git
+
+        known = [Head.parse(anchor) for anchor in anchors]
+        committed = anchors_in_git(Path.cwd())
         events = desk().ledger.events()
     try:
-        head = check_chain(events, known)
+        head = check_chain(events, [*known, *committed])
     except ExpungeError as error:
         _fail(str(error), Exit.NOT_VERIFIED)
     if as_json:
-        _print_json({"events": head.seq, "head": str(head), "anchors": len(known)})
+        _print_json({"events": head.seq, "head": str(head), "anchors": len(known) + len(committed)})
     else:
-        print(f"{head.seq} events, unbroken; head {head}")
+        print(f"{head.seq} events, unbroken, on {len(known) + len(committed)} anchor(s); head {head}")
+
+
+def _verify_certificate(path: Path, anchors: list[str], public_key: str, as_json: bool) -> None:
+    with _errors():
+        from tasks.requests import certificate
+
+        document = certificate.read(path)
+        known = [Head.parse(anchor) for anchor in anchors]
+        checks = certificate.check(document, public_key=public_key or None, anchors=known)
+    rows = [{"check": each.what, "ok": "yes" if each.ok else "NO", "how": each.how} for each in checks]
+    if as_json:
+        _print_json([{"check": each.what, "ok": each.ok, "how": each.how} for each in checks])
+    else:
+        _print_rows(rows, ("check", "ok", "how"), "")
+    if not all(each.ok for each in checks):
+        _fail(f"{path} does not hold", Exit.NOT_VERIFIED)
+
+
+def _verify_purge(request: str, as_json: bool) -> None:
+    with _errors():
+        from tasks.processing.purge import verify as search
+
+        opened = desk()
+        found = opened.show(request)
+        items = search(_purge(opened), [found])
+    rows = [item.as_json() for item in items]
+    if as_json:
+        _print_json({"request": found.id, "status": str(found.state.status), "stores": rows})
+    else:
+        _print_rows(rows, ("store", "item", "result", "how"), "")
+    if any(item.result.startswith("retained") for item in items):
+        _fail(f"request {request}: samples are still there", Exit.NOT_VERIFIED)
+
+
+@app.command()
+def purge(
+    request: RequestId,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Needed: the purge itself follows promotion by itself.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what the purge of a request would take from every store; nothing is changed."""
+    with _errors():
+        if not dry_run:
+            raise ExpungeError("only a dry run is done by hand; process-requests purges after promotion")
+        opened = desk()
+        items = _purge(opened).plan([opened.show(request)])
+    rows = [item.as_json() for item in items]
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(rows, ("store", "item", "result", "how"), "nothing would be taken")
+
+
+def _purge(opened: Desk) -> Any:
+    from tasks.processing.purge import Purge
+    from tasks.processing.repository import Repository
+
+    return Purge(Path.cwd(), load(), opened, Repository(Path.cwd()), os.environ)
+
+
+@app.command()
+def report(as_json: AsJson = False) -> None:
+    """Sum up all requests: how many, how they ended, by which method, and how long that took."""
+    with _errors():
+        from tasks.requests.summary import summarise
+
+        opened = desk()
+        found = summarise(opened.requests(), opened.clock())
+    if as_json:
+        _print_json(found)
+        return
+    for heading, values in found.items():
+        shown = (
+            ", ".join(f"{key} {value}" for key, value in values.items())
+            if isinstance(values, dict)
+            else values
+        )
+        print(f"{heading:22} {shown if shown not in ('', None) else '-'}")
+
+
+@app.command()
+def rollback(version: str, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
+    """Put an earlier version of the model into production, unless it knows samples that were erased since."""
+    with _errors():
+        from tasks.processing.rollback import roll_back
+
+        opened = desk()
+        with only_writer(Path("pipeline")):
+            current = roll_back(
+                opened, load(), Path.cwd(), version, by=by or getpass.getuser(), reason=reason
+            )
+    if as_json:
+        _print_json(current.as_json())
+    else:
+        print(f"in production: version {current.version}, weights {current.weights}")
 
 
 def _decide(kind: str, request: str, by: str, reason: str, as_json: bool) -> None:
@@ -287,6 +494,10 @@ def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], none: str)
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return text[:16].replace("T", " ") if text.endswith("Z") and text[10:11] == "T" else text
+
+
+def _say_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print_json(value: object) -> None:

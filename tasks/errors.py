@@ -10,3 +10,7 @@ class ExpungeError(Exception):
     The message is one line: what is wrong, where, and what would be right.
     Stages print it without a traceback and exit with status 2.
     """
+
+
+class Busy(ExpungeError):
+    """Another process is at work in the same place; waiting helps."""

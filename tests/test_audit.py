@@ -13,6 +13,7 @@ from tasks.attacks._scores import cross_entropy
 from tasks.attacks._selection import match_classes
 from tasks.audit import FOLDER, audit
 from tasks.errors import ExpungeError
+from tasks.params import Params, validate
 from tests import fabricated
 
 COUNTS = {"retain": 300, "forget": 2000, "val": 2000, "test": 100}
@@ -97,7 +98,7 @@ def test_the_verdict_names_the_weights_that_it_is_about() -> None:
     ("counts", "message"),
     [
         ({"forget": 0}, "no sample with role forget; there is nothing to audit"),
-        ({"val": 0}, "no val sample is of the same class as a forget sample"),
+        ({"val": 0}, "no sample with role val; there is nothing to audit"),
     ],
 )
 def test_without_samples_to_compare_nothing_is_written(counts: dict[str, int], message: str) -> None:
@@ -116,3 +117,60 @@ def test_a_damaged_input_is_one_line(name: str, content: str) -> None:
     with pytest.raises(ExpungeError, match=rf"^data/finetune/{name} .*restore it"):
         audit(fabricated.parameters())
     assert not FOLDER.exists()
+
+
+def from_base(**changes: str) -> Params:
+    values = fabricated.parameters().model_dump()
+    values["train"]["start"] = "base"
+    values["audit"] |= changes
+    return validate(values)
+
+
+def test_what_the_base_has_seen_is_no_member_of_val_and_what_it_has_not_no_member_of_forget() -> None:
+    manifest = fabricated.write(Path(), counts=COUNTS)
+    audit(fabricated.parameters())
+    ids = np.array(manifest.sample_ids)
+    forget, val = manifest.indices("forget"), manifest.indices("val")
+    Path("data/base").mkdir(parents=True)
+    Path("data/base/heldout.txt").write_text("\n".join([*ids[val[:1500]], *ids[forget[:1000]], ""]))
+    logits = np.load("data/finetune/logits.npy")
+    logits[val[1500:]] = logits[forget[:1000]] = 0  # whoever looks at them gets other figures
+    metrics = audit(from_base())
+    assert metrics["audit/count"] <= 1000
+    np.save("data/finetune/logits.npy", logits)
+    assert audit(from_base()) == metrics
+    assert audit(fabricated.parameters()) != metrics
+    assert np.mean(verdict()["placements"]) == pytest.approx(
+        audit(fabricated.parameters())["audit/auc"], abs=1e-4
+    )
+
+
+def test_a_base_that_has_seen_all_of_val_is_refused() -> None:
+    fabricated.write(Path(), counts=COUNTS)
+    Path("data/base").mkdir(parents=True)
+    Path("data/base/heldout.txt").write_text("other.png\n")
+    with pytest.raises(ExpungeError, match="the base was made for other data"):
+        audit(from_base())
+
+
+def test_retraining_can_be_what_is_audited() -> None:
+    fabricated.write(Path(), counts=COUNTS)
+    shutil.rmtree("data/finetune")
+    audit(from_base(result="retrain"))
+    assert verdict()["weights"]["result"] == fabricated.digest("retrain")
+
+
+def test_whole_classes_leave_nothing_to_compare() -> None:
+    manifest = fabricated.write(Path(), counts=COUNTS)
+    roles = manifest.roles.copy()
+    own = np.isin(roles, ("forget", "val"))
+    roles[own] = np.where(manifest.labels[own] == 0, "forget", "val")
+    type(manifest)(manifest.sample_ids, manifest.sources, manifest.labels, roles).write(
+        Path("data/split/manifest.csv")
+    )
+    metrics = audit(fabricated.parameters())
+    assert verdict()["verdict"] == "inconclusive"
+    assert verdict()["placements"] == []
+    assert metrics["audit/count"] == 0
+    assert "audit/auc" not in metrics
+    assert "audit/val_acc_loss" in metrics

@@ -10,8 +10,9 @@ from typing import Any
 import grimp
 import pytest
 
-from tasks.params import read_yaml
+from tasks.params import read_yaml, validate
 from tasks.registry import choices
+from tests.fabricated import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -80,10 +81,16 @@ def test_every_code_dep_of_a_stage_is_needed(stage: str, graph: grimp.ImportGrap
 def test_the_inputs_that_a_stage_records_are_its_deps(stage: str) -> None:
     import importlib
 
-    reads = getattr(importlib.import_module(f"tasks.{stage}"), "READS", None)
+    module = importlib.import_module(f"tasks.{stage}")
+    reads = getattr(module, "READS", None)
     below_data = [dep for dep in STAGES[stage]["deps"] if dep.startswith("data/")]
     if stage == "split":
         assert reads is None
         assert below_data == []
+    elif stage == "audit":
+        for result in ("finetune", "retrain"):
+            values = parameters().model_dump() | {"audit": {"result": result}}
+            filled = [_filled(dep, {"audit.result": result}) for dep in below_data]
+            assert sorted(module.reads(validate(values))) == sorted(filled)
     else:
         assert sorted(reads or ()) == sorted(below_data)

@@ -9,7 +9,7 @@ from tasks.errors import ExpungeError
 from tasks.params import load, read_yaml, validate
 from tests.test_params_yaml import SHIPPED, refusal
 
-SECTIONS = "split, train, retrain, unlearn, finetune, mia, report, runtime, tracking, requests"
+SECTIONS = "split, train, retrain, unlearn, finetune, mia, audit, report, runtime, tracking, requests"
 RECIPE = (
     "epochs, batch_size, lr, momentum, nesterov, weight_decay, schedule, warmup, label_smoothing, "
     "augment, amp, compile"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,20 @@ from tasks.errors import ExpungeError
 
 UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that end a line, steer a terminal, or are not UTF-8: not in ids and names."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartlyErased(ImageSet):
+    """What a source delivers that originals can be taken out of.
+
+    Attributes
+    ----------
+    erased_classes
+        Numbers of the classes that have no training images because all were erased. They stay classes,
+        so the others keep their numbers and a model its outputs.
+    """
+
+    erased_classes: frozenset[int]
 
 
 def is_plain(text: str) -> bool:
@@ -36,8 +51,8 @@ def check(image_set: ImageSet, where: str) -> ImageSet:
     Raises
     ------
     ExpungeError
-        If there are fewer than two classes, a class without training images, no test images, a label
-        that is no class, an id that is used twice, or one that does not fit on a line.
+        If there are fewer than two classes, a class without training images that was not erased, no test
+        images, a label that is no class, an id that is used twice, or one that does not fit on a line.
     """
     problem = _shape_problem(image_set) or _name_problem(image_set) or _class_problem(image_set)
     if problem:
@@ -87,7 +102,8 @@ def _class_problem(image_set: ImageSet) -> str | None:
         row = int(outside[0])
         return f"label {labels[row]} of {image_set.sources[row]}; classes are 0 to {len(classes) - 1}"
     counts = np.bincount(labels[~image_set.is_test], minlength=len(classes))
-    if not counts.all():
-        empty = int(np.argmin(counts))
-        return f"class {empty} ({classes[empty]}) has no training images"
+    erased = image_set.erased_classes if isinstance(image_set, PartlyErased) else frozenset()
+    empty = [label for label in np.flatnonzero(counts == 0).tolist() if label not in erased]
+    if empty:
+        return f"class {empty[0]} ({classes[empty[0]]}) has no training images"
     return None

@@ -68,7 +68,7 @@ def assign_roles(image_set: ImageSet, split: Split) -> tuple[NDArray[np.str_], N
     ------
     ExpungeError
         If the validation or forget set would be empty, if nothing would be left to retain, or if a
-        whole class would be forgotten though ``class`` was not asked for.
+        whole class would be forgotten though nothing asks for that.
     """
     forget = split.forget
     named = np.empty(0, dtype=np.int64)
@@ -141,7 +141,11 @@ def _refuse_unwanted_loss(image_set: ImageSet, roles: NDArray[np.str_], forget: 
         raise ExpungeError(f"{where} takes all {count} training samples; nothing is left to retain")
     if forget.kind == "class":
         return
-    lost = [label for label in range(len(image_set.classes)) if not _retained(image_set, roles, label)]
+    lost = [
+        label
+        for label in range(len(image_set.classes))
+        if label not in forget.classes and _lost(image_set, roles, label)
+    ]
     if not lost:
         return
     count = np.count_nonzero((image_set.labels == lost[0]) & (roles == "forget"))
@@ -149,7 +153,7 @@ def _refuse_unwanted_loss(image_set: ImageSet, roles: NDArray[np.str_], forget: 
     if forget.kind == "ids":
         raise ExpungeError(
             f"{where}.ids_file: {forget.ids_file} names all {count} training samples of {name}; "
-            "if the whole class is to be forgotten use kind: class"
+            f"if the whole class is to be forgotten use kind: class, or classes: [{lost[0]}] beside it"
         )
     raise ExpungeError(
         f"{where}.fraction: {forget.fraction} takes all {count} training samples of {name}; "
@@ -157,5 +161,7 @@ def _refuse_unwanted_loss(image_set: ImageSet, roles: NDArray[np.str_], forget: 
     )
 
 
-def _retained(image_set: ImageSet, roles: NDArray[np.str_], label: int) -> bool:
-    return bool(np.any((image_set.labels == label) & (roles == "retain")))
+def _lost(image_set: ImageSet, roles: NDArray[np.str_], label: int) -> bool:
+    """Whether a class has samples to forget and none to retain; one that was erased before has neither."""
+    found = roles[image_set.labels == label]
+    return bool(np.any(found == "forget") and not np.any(found == "retain"))

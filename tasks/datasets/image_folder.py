@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tasks.datasets import ImageSet, register
-from tasks.datasets._check import is_plain
+from tasks.datasets._check import PartlyErased, is_plain
 from tasks.datasets._decode import Decoder
 from tasks.errors import ExpungeError
+from tasks.files import write_text
 
 PARTS = ("train", "test")
 LAYOUT = "train/<class>/… and test/<class>/… are needed"
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 LEAVES = "link that leaves the folder"
+BROKEN = "broken link"
 LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 """Files that file managers leave behind; like hidden ones they are passed over."""
+ERASED = ".expunge-erased"
+"""Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,9 @@ def image_folder(path: Path, resize: int | None) -> ImageSet:
     Raises
     ------
     ExpungeError
-        If a folder is missing or empty, ``test`` has a class that ``train`` lacks, or any file cannot be
-        used: no image, damaged, a broken link, or a link that leaves ``path``. All such files are counted
-        and the first are named.
+        If a folder is missing, or empty though nothing was erased, ``test`` has a class that ``train``
+        lacks, or any file cannot be used: no image, damaged, a broken link, or a link that leaves ``path``.
+        All such files are counted and the first are named.
     """
     found = _walk(path)
     classes = _classes(path, found)
@@ -57,14 +63,102 @@ def image_folder(path: Path, resize: int | None) -> ImageSet:
         except OSError as error:
             decoder.refuse(name, str(error.strerror))
     number = {name: index for index, name in enumerate(classes)}
-    return ImageSet(
+    trained = {_class_of(name) for name in files if name.startswith("train/")}
+    return PartlyErased(
         images=decoder.finish(),
         labels=np.array([number[_class_of(name)] for name in files], dtype=np.int64),
         sample_ids=tuple(files),
         sources=tuple(files),
         is_test=np.array([name.startswith("test/") for name in files]),
         classes=classes,
+        erased_classes=frozenset(number[name] for name in classes if name not in trained),
     )
+
+
+def encoded(path: Path, references: Collection[str]) -> dict[str, bytes]:
+    """Return the bytes of the files that ``references`` name, where they are there."""
+    _refuse_escaping(path, references)
+    files = set(_walk(path).files)
+    return {name: (path / name).read_bytes() for name in references if name in files}
+
+
+def remove(path: Path, references: Collection[str]) -> list[Path]:
+    """Delete the files that ``references`` name and return them; see :mod:`tasks.datasets._originals`.
+
+    What a link leads to is deleted with it, unless it lies outside ``path`` or another sample needs it.
+    A class folder that loses its last image is marked, so that the class stays.
+
+    Raises
+    ------
+    ExpungeError
+        If a reference leaves ``path``, or a sample that is kept is a link to what would be deleted.
+    """
+    _refuse_escaping(path, references)
+    found = _walk(path)
+    asked = set(references)
+    # A link is broken if its deletion was interrupted.
+    broken = [name for name, problem in found.unusable.items() if problem == BROKEN]
+    leaving = sorted(asked.intersection([*found.files, *broken]))
+    staying = [name for name in found.files if name not in asked]
+    needed = {place: name for name in staying for place in _places(path / name)}
+    _refuse_needed(path, leaving, needed)
+    _mark_emptied(path, leaving, staying)
+    deleted = []
+    for name in leaving:
+        for place in _to_delete(path, name, needed):
+            with suppress(FileNotFoundError):
+                place.unlink()
+                deleted.append(place)
+    if deleted:
+        os.sync()  # a power cut must not bring them back
+    return deleted
+
+
+def _refuse_escaping(path: Path, references: Iterable[str]) -> None:
+    for name in references:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ExpungeError(
+                f"{path}: {name!a} leaves the folder; a path below it is right, such as train/cat/001.png"
+            )
+
+
+def _places(file: Path) -> list[Path]:
+    """Where a file lies: its own place, and if that is a link, every place it leads to in turn."""
+    places: list[Path] = []
+    place = file
+    while (place := place.parent.resolve() / place.name) not in places:
+        places.append(place)
+        if place.is_symlink():
+            place = place.parent / place.readlink()
+    return places
+
+
+def _refuse_needed(path: Path, leaving: Iterable[str], needed: dict[Path, str]) -> None:
+    for name in leaving:
+        link = needed.get(_places(path / name)[0])
+        if link is not None:
+            raise ExpungeError(
+                f"{path}: {name} cannot be erased while {link}, which is kept, is a link to it; "
+                "put a copy in the place of the link"
+            )
+
+
+def _mark_emptied(path: Path, leaving: Iterable[str], staying: Iterable[str]) -> None:
+    emptied = {_class_folder(name) for name in leaving} - {_class_folder(name) for name in staying}
+    for folder in sorted(emptied):
+        if not (path / folder / ERASED).exists():
+            write_text(path / folder / ERASED, "")
+
+
+def _to_delete(path: Path, name: str, needed: Collection[Path]) -> list[Path]:
+    """Places of a file in the order of deletion: a link goes last, for without it the rest is not found."""
+    root = path.resolve()
+    behind = [place for place in _places(path / name)[1:] if place.is_relative_to(root)]
+    return [*(place for place in reversed(behind) if place not in needed), path / name]
+
+
+def _class_folder(relative: str) -> str:
+    return "/".join(relative.split("/")[:2])
 
 
 def _class_of(relative: str) -> str:
@@ -122,7 +216,7 @@ def _problem(entry: os.DirEntry[str], real_root: Path, *, is_in_class: bool) -> 
         try:
             real = Path(entry.path).resolve(strict=True)
         except (OSError, RuntimeError):  # RuntimeError: a link to itself
-            return "broken link"
+            return BROKEN
         if not real.is_relative_to(real_root):
             return LEAVES
     if entry.is_dir():
@@ -148,6 +242,9 @@ def _classes(path: Path, found: _Found) -> tuple[str, ...]:
         )
     filled = {name.rpartition("/")[0] for name in found.files} | set(found.unusable)
     for name in folders:
-        if not any(other == name or other.startswith(f"{name}/") for other in filled):
+        if (
+            not any(other == name or other.startswith(f"{name}/") for other in filled)
+            and not (path / name / ERASED).exists()
+        ):
             raise ExpungeError(f"{path}: class folder {name} holds no images")
     return classes

@@ -53,6 +53,18 @@ class Request:
         return due
 
     @property
+    def received_at(self) -> str | None:
+        """When it reached the controller; ``None`` for one that was rejected."""
+        received: str | None = self._latest("received_at")
+        return received
+
+    @property
+    def batch(self) -> str | None:
+        """The batch that carries it out."""
+        batched = next((event for event in reversed(self.events) if event.kind == "batched"), None)
+        return None if batched is None else str(batched.body["batch"])
+
+    @property
     def first(self) -> str | None:
         """The request that it duplicates."""
         first: str | None = self._latest("first")
@@ -67,13 +79,21 @@ class Request:
     @property
     def count(self) -> int | None:
         """Number of its samples."""
-        samples = self._latest("samples")
+        samples = self._validated()
         return None if samples is None else len(samples)
+
+    @property
+    def remaining(self) -> frozenset[str]:
+        """Keyed digests of the ids of its samples that no other batch has erased."""
+        covered = {
+            digest for event in self.events if event.kind == "covered" for digest in event.body["samples"]
+        }
+        return self.digests.get("id", frozenset()) - covered
 
     @property
     def digests(self) -> Mapping[str, frozenset[str]]:
         """Keyed digests of its samples by kind of name."""
-        samples: list[dict[str, str]] = self._latest("samples") or []
+        samples = self._validated() or []
         kinds = {kind for sample in samples for kind in sample}
         return {kind: frozenset(sample[kind] for sample in samples if kind in sample) for kind in kinds}
 
@@ -108,6 +128,9 @@ class Request:
             "first": self.first,
             "next": self.next,
         }
+
+    def _validated(self) -> list[dict[str, str]] | None:
+        return next((event.body["samples"] for event in self.events if event.kind == "validated"), None)
 
     def _latest(self, key: str) -> Any:
         """Value of a key in the latest event that has it."""

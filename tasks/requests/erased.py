@@ -116,8 +116,12 @@ class Erased:
 
 def digests(key: bytes, sample_id: str, image: NDArray[np.uint8]) -> tuple[Line, Line]:
     """Return the two lines that name one sample."""
-    pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-    return ("id", reference(key, "id", sample_id)), ("pixels", reference(key, "pixels", pixels))
+    return ("id", reference(key, "id", sample_id)), ("pixels", reference(key, "pixels", fingerprint(image)))
+
+
+def fingerprint(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's shape and pixels, in hex; ``image`` is ``uint8 [C, H, W]``."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def lines_for(

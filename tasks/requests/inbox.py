@@ -25,6 +25,11 @@ SETTLED = 2.0
 """Seconds for which a file must have been left alone: it may still be being written."""
 
 
+def waits() -> bool:
+    """Whether there is anything to take."""
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in (INBOX, CLAIMED))
+
+
 def take(desk: Desk, catalogue: Catalogue, *, settled: float = SETTLED) -> Iterator[tuple[str, Receipt]]:
     """Submit the files in the inbox, oldest claim first; yield each file's name and receipt.
 

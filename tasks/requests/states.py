@@ -96,8 +96,9 @@ TRANSITIONS = {
     "held": Transition(OPEN, None),
     "released": Transition(OPEN, None, on_hold=True),
     # processing
-    "batched": Transition(_from(S.VALIDATED, S.APPROVED, S.BATCHED), S.BATCHED),
-    "started": Transition(_from(S.BATCHED, S.AUDITED), S.RUNNING),
+    "covered": Transition(OPEN, None, on_hold=True),
+    "batched": Transition(_from(S.VALIDATED, S.APPROVED), S.BATCHED),
+    "started": Transition(_from(S.BATCHED, S.AUDITED), S.RUNNING, on_hold=True),
     "audited": Transition(_from(S.RUNNING), S.AUDITED, on_hold=True),
     "promoted": Transition(_from(S.AUDITED), S.PROMOTED, on_hold=True),
     "purged": Transition(_from(S.PROMOTED), S.PURGED),
@@ -107,8 +108,9 @@ TRANSITIONS = {
     ),
     "retried": Transition(_from(S.FAILED), None, back=True),
 }
-"""Every kind of event in a request's life. A second ``started`` is the next method of the chain; a second
-``batched`` moves a request that was on hold when its batch began. A hold stops what cannot be undone."""
+"""Every kind of event in a request's life. A second ``started`` is the next method of the chain; ``covered``
+says that another batch erased some of its samples. A hold stops what cannot be undone: the purge. It also
+keeps a request out of the next batch."""
 
 
 @dataclass(frozen=True, slots=True)

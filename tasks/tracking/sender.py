@@ -40,6 +40,15 @@ def send(root: Path) -> None:
             return
 
 
+def limit_http(timeout: int) -> None:
+    """Let MLflow's client in this process give up a request after ``timeout`` seconds and one retry.
+
+    MLflow's own: 120 s a request and 7 retries with growing pauses, four minutes in all.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(timeout)
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+
+
 class _Delivery:
     """What is done under the lock."""
 
@@ -123,9 +132,7 @@ class _Delivery:
             if reason := why_unreachable(uri, journal.timeout):
                 self.down[uri] = reason
                 raise ExpungeError(reason)
-            # MLflow's own: 120 s a request and 7 retries with growing pauses, four minutes in all
-            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(journal.timeout)
-            os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+            limit_http(journal.timeout)
             from tasks.tracking.store import Store
 
             self.stores[uri] = Store(uri, self.root)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.datasets._check import check
-from tasks.datasets.image_folder import image_folder
+from tasks.datasets.image_folder import ERASED, image_folder, remove
 from tasks.errors import ExpungeError
 from tests.datasets.building import colour, encoded, grey, write_folders, write_image
 
@@ -204,6 +204,46 @@ def test_a_class_that_only_test_has_is_refused(pets: Path) -> None:
 def test_a_class_that_only_train_has_is_read(pets: Path) -> None:
     write_image(pets / "train/bird/1.png", colour())
     assert check(image_folder(pets, None), "pets").classes == ("bird", "cat", "dog")
+
+
+def test_what_a_link_leads_to_is_erased_with_the_last_that_needs_it(pets: Path) -> None:
+    pool, links = write_image(pets / "pool/1.png", colour(50)), ["train/cat/a.png", "test/dog/b.png"]
+    for link in links:
+        (pets / link).symlink_to("../../pool/1.png")
+    assert remove(pets, links[:1]) == [pets / links[0]]
+    assert pool.exists()
+    assert remove(pets, links[1:]) == [pool.resolve(), pets / links[1]]
+
+
+def test_what_a_link_that_is_kept_leads_to_is_not_erased(pets: Path) -> None:
+    (pets / "train/cat/link.png").symlink_to("../dog/000.png")
+    with pytest.raises(
+        ExpungeError, match=r"dog/000.png cannot be erased while train/cat/link.png, which is kept"
+    ):
+        remove(pets, ["train/cat/000.png", "train/dog/000.png"])
+    assert len(image_folder(pets, None).labels) == 13
+    assert len(remove(pets, ["train/cat/link.png", "train/dog/000.png"])) == 2
+    assert len(image_folder(pets, None).labels) == 11
+
+
+def test_nothing_outside_the_folder_is_erased(pets: Path, tmp_path: Path) -> None:
+    pool = write_image(pets / "pool/1.png", colour(50))
+    (tmp_path / "out.png").symlink_to(pool)
+    (pets / "train/cat/a.png").symlink_to(tmp_path / "out.png")
+    assert remove(pets, ["train/cat/a.png"]) == [pool.resolve(), pets / "train/cat/a.png"]
+    assert (tmp_path / "out.png").is_symlink()
+
+
+def test_an_interrupted_erasure_of_a_link_is_finished(pets: Path) -> None:
+    write_image(pets / "pool/1.png", colour(50)).unlink()
+    (pets / "train/cat/link.png").symlink_to("../../pool/1.png")
+    assert remove(pets, ["train/cat/link.png"]) == [pets / "train/cat/link.png"]
+    assert len(image_folder(pets, None).labels) == 12
+
+
+def test_only_a_class_folder_that_is_left_empty_is_marked(pets: Path) -> None:
+    remove(pets, ["train/cat/000.png", *(f"test/dog/{index:03d}.png" for index in range(2))])
+    assert list(pets.rglob(ERASED)) == [pets / "test/dog" / ERASED]
 
 
 def test_an_empty_test_part_is_refused(tmp_path: Path) -> None:

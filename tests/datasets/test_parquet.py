@@ -12,7 +12,7 @@ import pytest
 
 from tasks.datasets import ImageSet
 from tasks.datasets._check import check
-from tasks.datasets.parquet import parquet
+from tasks.datasets.parquet import parquet, remove
 from tasks.errors import ExpungeError
 from tests.datasets.building import colour, encoded, write_hub_file
 
@@ -305,6 +305,31 @@ def test_all_unusable_images_are_listed_with_their_rows(tmp_path: Path) -> None:
     assert "3 unusable file(s)" in message
     assert f"{TRAIN}#1 (no bytes); {TRAIN}#3 (damaged" in message
     assert f"{TRAIN}#4 (not a JPEG" in message
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("image", r"#0 \(no bytes\)"), ("label", "#0 in .* has no label")]
+)
+def test_a_row_that_lacks_only_its_image_or_its_label_was_not_erased(
+    tmp_path: Path, column: str, message: str
+) -> None:
+    write_set(tmp_path)
+    table = pq.read_table(tmp_path / TRAIN)
+    holes = pa.array([None, *table[column].to_pylist()[1:]], table[column].type)
+    pq.write_table(table.set_column(table.column_names.index(column), column, holes), tmp_path / TRAIN)
+    with pytest.raises(ExpungeError, match=f"{TRAIN}{message}"):
+        parquet(tmp_path, None)
+
+
+def test_a_class_without_images_is_refused_unless_they_were_erased(tmp_path: Path) -> None:
+    write_set(tmp_path, metadata=hub_metadata(["cat", "dog", "bird"]))
+    remove(tmp_path, [f"{TRAIN}#{row}" for row in (0, 2, 4)])
+    assert refusal(tmp_path).endswith("class 2 (bird) has no training images")
+
+
+def test_a_damaged_note_of_what_was_erased_is_refused(tmp_path: Path) -> None:
+    write_set(tmp_path, metadata={"expunge": "{"})
+    assert refusal(tmp_path).endswith(f"{TRAIN}: metadata expunge is damaged; restore the file")
 
 
 def test_a_path_that_does_not_fit_on_a_line_is_refused(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_naming_a_whole_class_is_refused(tmp_path: Path) -> None:
     message = refusal(of, ids_file(tmp_path, named))
     assert message.endswith(
         "ids.txt names all 5 training samples of class 1 (class1); "
-        "if the whole class is to be forgotten use kind: class"
+        "if the whole class is to be forgotten use kind: class, or classes: [1] beside it"
     )
     assert message.startswith("params.yaml: split.forget.ids_file: ")
 

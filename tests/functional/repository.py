@@ -63,7 +63,12 @@ class Repository:
             shutil.copy(PROJECT / name, self.root / name)
         for name, text in SOURCE.items():
             self.write(f"data/source/{name}", text)
-        for name in ("data/forget.txt", "data/requests/erased.txt", "data/base/.gitignore"):
+        for name in (
+            "data/forget.txt",
+            "data/requests/erased.txt",
+            "data/requests/.gitignore",
+            "data/base/.gitignore",
+        ):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, self.root / name)
         self.change(FAST)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows._overrides import Scalar, override, parse
 from tasks.errors import ExpungeError
+from tasks.overrides import Scalar, override, parse
 from tasks.params import load
 from tests.flows.conftest import REPOSITORY
 

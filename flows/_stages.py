@@ -1,0 +1,106 @@
+"""The stages of ``dvc.yaml`` as Prefect tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows._failure import StageError
+from flows._plan import Plan
+from flows._report import Outcome
+from flows._reproduction import Reproduction
+from tasks import journal
+
+
+class _NoEmptyTraceback(logging.Filter):
+    """Drops the traceback of a state that failed on purpose: it shows Prefect's engine, or nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and (record.exc_info[0] is None or issubclass(record.exc_info[0], FailedRun)):
+            record.exc_info = None
+        return True
+
+
+for _logger in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_logger).addFilter(_NoEmptyTraceback())
+
+
+def execute(
+    root: Path,
+    planned: Plan,
+    record: journal.Journal,
+    *,
+    retries: int,
+    retry_delay: int,
+    force: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> dict[str, Outcome]:
+    """Follow one ``dvc repro`` through the stages, a Prefect task each; stop at the first failure.
+
+    Parameters
+    ----------
+    root
+        The checkout.
+    planned
+        The stages.
+    record
+        Of the pipeline run.
+    retries, retry_delay
+        How often a stage is tried again, and after how many seconds.
+    force
+        Run the stages even if nothing changed.
+    tags
+        Further tags of every stage's MLflow run.
+    """
+    run = _run.with_options(retries=retries, retry_delay_seconds=retry_delay)
+    tags = {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_name": flow_run.name, **(tags or {})}
+    record.tags(tags)
+    variables = {"EXPUNGE_PIPELINE": record.handle, "EXPUNGE_TAGS": json.dumps(tags)}
+    outcomes: dict[str, Outcome] = {}
+    failed = ""
+    with Reproduction(root, planned, force=force, variables=variables) as dvc:
+        for stage in planned.stages:
+            if failed:
+                note = f"{failed} failed"
+                _skip.with_options(name=stage, task_run_name=stage)(note, return_state=True)
+                outcomes[stage] = Outcome("skipped", note=note)
+                continue
+            started = time.monotonic()
+            state = run.with_options(name=stage, task_run_name=stage)(stage, dvc, return_state=True)
+            failed = stage if state.is_failed() else ""
+            outcomes[stage] = Outcome(
+                "error" if failed else "cached" if state.name == "Cached" else "success",
+                time.monotonic() - started,
+                state.message or "",
+            )
+    return outcomes | {stage: Outcome("skipped", note="not selected") for stage in planned.others}
+
+
+def _can_help(_task: object, _task_run: object, state: State[Any]) -> bool:
+    return isinstance(state.data, StageError) and state.data.transient
+
+
+@task(cache_policy=NO_CACHE, retry_condition_fn=_can_help)
+def _run(stage: str, dvc: Reproduction) -> State[Any]:
+    log = get_run_logger()
+    try:
+        status = dvc.follow(stage, log.info)
+    except StageError as error:
+        return Failed(message=str(error), data=error)
+    return Completed(name="Cached") if status == "cached" else Completed()
+
+
+@task(cache_policy=NO_CACHE)
+def _skip(reason: str) -> State[Any]:
+    return Cancelled(name="Skipped", message=reason)

@@ -1,0 +1,136 @@
+"""The model in production, audited again: whether it is the one, what is back, what the cohort says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.attacks._cohort import pooled_auc
+from tasks.attacks._intervals import Estimate
+from tasks.attacks._verdict import FEWEST, place
+from tasks.datasets._manifest import load_samples
+from tasks.errors import ExpungeError
+from tasks.params import Params
+from tasks.processing import production
+from tasks.processing.production import in_production
+from tasks.requests.desk import Desk, Request
+from tasks.requests.erased import Erased
+from tasks.requests.ledger import Event
+
+KIND = "cohort-audited"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortAudit:
+    """What was found, and whether anything changed for the worse.
+
+    Attributes
+    ----------
+    verdict
+        ``indistinguishable``, ``remembers``, ``over-forgotten`` or ``inconclusive``.
+    text
+        What that rests on.
+    alarms
+        What a person must look at.
+    body
+        Of the event that records it.
+    """
+
+    verdict: str
+    text: str
+    alarms: tuple[str, ...]
+    body: dict[str, Any]
+
+
+def audit_production(desk: Desk, params: Params, root: Path) -> CohortAudit:
+    """Audit the model in production over the cohort of all requests whose result was promoted.
+
+    The samples are gone, so what was kept of each audit counts: its members' placements among the held-out
+    samples. Pooled they can support a verdict where each request alone was too small for one.
+
+    Raises
+    ------
+    ExpungeError
+        If nothing is in production.
+    """
+    events = desk.ledger.events()
+    current = in_production(events)
+    if current is None:
+        raise ExpungeError("nothing is in production yet; there is nothing to audit")
+    groups = _placements(desk.requests())
+    estimate = _estimate(groups, params)
+    count = sum(len(values) for values, _ in groups)
+    verdict, text = _judge(estimate, count, len(groups), params.mia.margin)
+    alarms = [*_other_weights(current.weights), *_alias(current, params, root), *_returned(desk, params)]
+    before = next((event.body["verdict"] for event in reversed(events) if event.kind == KIND), None)
+    if before is not None and before != verdict:
+        alarms.append(f"the cohort's verdict was {before} and is {verdict} now")
+    if verdict in {"remembers", "over-forgotten"} and before is None:
+        alarms.append(f"the cohort's verdict is {verdict}")
+    body = {"verdict": verdict, "text": text, "alarms": alarms, "count": count, **current.as_json()}
+    if estimate:
+        body["auc"] = list(estimate)
+    with desk.ledger.writing() as writer:
+        writer.append(KIND, **body)
+    return CohortAudit(verdict, text, tuple(alarms), body)
+
+
+def _placements(requests: Sequence[Request]) -> list[tuple[list[float], int]]:
+    """Placements of the members of each batch that was promoted, and the number of non-members."""
+    found: dict[str, Event] = {}
+    for request in requests:
+        kinds = [event.kind for event in request.events]
+        audited = next((event for event in reversed(request.events) if event.kind == "audited"), None)
+        if "promoted" in kinds and audited is not None and audited.body.get("placements"):
+            found[audited.body["batch"]] = audited
+    return [
+        (list(event.body["placements"]), int(event.body["figures"]["audit/count"]))
+        for event in found.values()
+    ]
+
+
+def _estimate(groups: Sequence[tuple[list[float], int]], params: Params) -> Estimate | None:
+    if sum(len(values) for values, _ in groups) < 2:
+        return None
+    return pooled_auc(groups, params.mia.confidence)
+
+
+def _judge(estimate: Estimate | None, count: int, batches: int, margin: float) -> tuple[str, str]:
+    if estimate is None or count < FEWEST:
+        return "inconclusive", f"{count} samples of {batches} batches support no verdict; {FEWEST} are needed"
+    distance = Estimate(*(end - 0.5 for end in estimate))
+    found = f"AUC − 0.5 of {count} samples of {batches} batches: {distance.value:+.3f} [{distance.low:+.3f}, "
+    return place(distance, margin), f"{found}{distance.high:+.3f}], margin ±{margin:g}"
+
+
+def _other_weights(expected: str) -> list[str]:
+    try:
+        production.check_base(expected)
+    except ExpungeError as error:
+        return [str(error)]
+    return []
+
+
+def _alias(current: production.Production, params: Params, root: Path) -> list[str]:
+    registry = production.models(params, root)
+    alias = registry.production() if registry else None
+    if registry is None or current.version is None:
+        return []
+    if alias is None or (alias.version, alias.weights) != (current.version, current.weights):
+        found = "nothing" if alias is None else f"version {alias.version}"
+        return [
+            f"the alias production points at {found} in MLflow, the ledger says version {current.version}"
+        ]
+    return []
+
+
+def _returned(desk: Desk, params: Params) -> list[str]:
+    """Whether samples that were erased are in the data again."""
+    if params.split.erased is None:
+        return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
+    loaded = load_samples(mmap=True)
+    kept = Erased.read(Path(params.split.erased)).kept(loaded.samples.sample_ids, loaded.images, desk.keys)
+    back = len(loaded.samples.sample_ids) - len(kept)
+    return [f"{back} erased sample(s) are in data/split again; run: dvc repro split"] if back else []

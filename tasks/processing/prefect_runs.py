@@ -1,0 +1,64 @@
+"""Prefect's flow runs, over its REST API: requests that were handed in as parameters stay there."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from tasks.errors import ExpungeError
+from tasks.requests.search import Wanted, find
+from tasks.requests.stores import Hit
+
+PAGE = 200
+
+
+class FlowRuns:
+    """Parameters of all flow runs of the server at PREFECT_API_URL."""
+
+    name = "Prefect flow runs"
+    how = "the parameters of every flow run, read through the server's API"
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.url = environ.get("PREFECT_API_URL", "")
+        self._headers = {}
+        if key := environ.get("PREFECT_API_KEY"):
+            self._headers["Authorization"] = f"Bearer {key}"
+        elif pair := environ.get("PREFECT_API_AUTH_STRING"):
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+        """Find runs whose parameters name a sample."""
+        for run in self.runs():
+            if find(json.dumps(run["parameters"]).encode(), wanted):
+                yield Hit(self.name, str(run["id"]), f"parameters of flow run {run['name']} name samples")
+
+    def delete(self, item: str) -> None:
+        """Delete a flow run; one that is gone already stays gone."""
+        self._call("DELETE", f"/flow_runs/{item}", missing_is_fine=True)
+
+    def runs(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """All flow runs, oldest first."""
+        offset = 0
+        while True:
+            body = {"limit": PAGE, "offset": offset, "sort": "EXPECTED_START_TIME_ASC", **filters}
+            page = self._call("POST", "/flow_runs/filter", json=body)
+            yield from page
+            if len(page) < PAGE:
+                return
+            offset += PAGE
+
+    def _call(self, method: str, path: str, *, missing_is_fine: bool = False, **options: Any) -> Any:
+        try:
+            with httpx.Client(headers=self._headers, timeout=30) as client:
+                answer = client.request(method, self.url.rstrip("/") + path, **options)
+        except httpx.HTTPError as error:
+            raise ExpungeError(f"Prefect at {self.url} does not answer: {error}") from None
+        if answer.status_code == httpx.codes.NOT_FOUND and missing_is_fine:
+            return None
+        if answer.is_error:
+            raise ExpungeError(f"Prefect at {self.url} answers {answer.status_code} to {method} {path}")
+        return answer.json() if answer.content else None

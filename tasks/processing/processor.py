@@ -1,0 +1,541 @@
+"""Carries out requests: batch, unlearn, audit, promote, purge, certify.
+
+Each step is an effect that can be repeated, and after it its event in the ledger. So whatever ends the
+process, the next call goes on from where the ledger stands. Who runs the stages of ``dvc.yaml`` is
+handed in: a Prefect flow, or plain ``dvc repro``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tasks.datasets import _originals as originals
+from tasks.datasets._manifest import SPLIT, load_samples
+from tasks.errors import ExpungeError
+from tasks.files import STATE, digest, read_json, write_text
+from tasks.overrides import override
+from tasks.params import Params, in_use, load
+from tasks.processing import production
+from tasks.processing.production import Production, in_production
+from tasks.processing.purge import Purge, purgeable
+from tasks.processing.repository import OURS, Repository
+from tasks.requests import certificate
+from tasks.requests.batches import Batch, choose, in_progress, open_batch
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk, Request
+from tasks.requests.erased import KEY, Erased, fingerprint, lines_for
+from tasks.requests.gate import EXACT, Decision, decide, following
+from tasks.requests.keys import reference
+from tasks.requests.states import Status
+from tasks.stage import environment
+
+IDS_FILE = Path("data/requests/batch.txt")
+SAVED = STATE / "params.yaml"
+"""The user's ``params.yaml`` while a batch has put its own values there."""
+CERTIFICATES = Path("data/requests/certificates")
+
+BY = "process-requests"
+NOTHING_LEFT = "nothing left"
+"""Method of a batch all of whose samples other batches have erased."""
+
+RunStages = Callable[[str, Mapping[str, str]], str | None]
+"""``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
+
+
+@dataclass
+class Processor:
+    """Carries out what the ledger holds, in the checkout at ``root`` (the working directory).
+
+    Attributes
+    ----------
+    run
+        Runs the stages.
+    flow_run
+        Prefect's id and name of the run that does it, for the record.
+    log
+        Told what happens, a line each.
+    """
+
+    root: Path
+    desk: Desk
+    run: RunStages
+    environ: Mapping[str, str]
+    flow_run: Mapping[str, str] | None = None
+    log: Callable[[str], None] = print
+    params: Params = field(init=False)
+
+    def __post_init__(self) -> None:
+        restore_params()
+        self.params = load()
+        self.repository = Repository(self.root)
+        self.steps: dict[Status, Callable[[Batch], Batch | None]] = {
+            Status.BATCHED: self._start,
+            Status.RUNNING: self._run,
+            Status.AUDITED: self._decide,
+            Status.PROMOTED: self._purge,
+            Status.PURGED: self._close,
+            Status.FAILED: self._retry,
+        }
+
+    def process(self) -> list[str]:
+        """Bring every batch as far as it gets, then open the next; return what went wrong.
+
+        Raises
+        ------
+        ExpungeError
+            If the checkout has changes that are not committed; nothing is begun then.
+        """
+        problems = []
+        self.repository.refuse_changes()
+        for batch in in_progress(self.desk.requests()):
+            problems += self._carry_on(batch)
+        unfinished = [
+            batch for batch in in_progress(self.desk.requests()) if batch.status is not Status.PROMOTED
+        ]
+        if unfinished:
+            self.log(f"no further batch while {unfinished[0].id} is {unfinished[0].status}")
+            return problems
+        chosen = choose(self.desk.ready(), self.desk.settings, self.desk.clock())
+        if chosen:
+            self._adopt()
+            problems += self._carry_on(open_batch(self.desk, chosen))
+        return problems
+
+    def _carry_on(self, batch: Batch) -> list[str]:
+        """Take step after step until the batch is closed, waits, or fails."""
+        following_step: Batch | None = batch
+        while following_step is not None and (step := self.steps.get(following_step.status)):
+            batch = following_step
+            self.log(f"{batch.id}: {', '.join(batch.names)} {batch.status}")
+            try:
+                following_step = step(batch)
+            except (ExpungeError, OSError) as error:
+                self._fail(batch, str(error))
+                return [f"{batch.id}: {error}"]
+        return []
+
+    def _fail(self, batch: Batch, error: str) -> None:
+        self.log(f"{batch.id} failed: {error}")
+        if batch.status is not Status.FAILED:
+            batch.record(self.desk, "failed", error=error)
+
+    def _retry(self, batch: Batch) -> Batch | None:
+        if batch.count("failed") > self.desk.settings.retries:
+            self.log(f"{batch.id} failed {batch.count('failed')} times and waits for a person: expunge retry")
+            return None
+        return batch.record(self.desk, "retried", by=BY)
+
+    # running
+
+    def _adopt(self) -> Production:
+        """Return what is in production; the first time, that is the model of stage ``train``."""
+        current = in_production(self.desk.ledger.events())
+        if current is None:
+            weights = production.adoptable()
+            registry = production.models(self.params, self.root)
+            version = production.register(registry, "train", weights, self.root, {})
+            production.take_over(production.TRAINED, production.heldout_of_split())
+            if registry and version:
+                registry.promote(version)
+            current = Production(version, weights)
+            with self.desk.ledger.writing() as writer:
+                writer.append("adopted", **current.as_json(), commit=self.repository.head)
+            self.log(f"in production: version {version}, weights {weights[:12]}")
+        production.check_base(current.weights)
+        return current
+
+    def _start(self, batch: Batch) -> Batch:
+        return self._begin(batch, self.desk.settings.chain[0] if self.desk.settings.chain else EXACT)
+
+    def _begin(self, batch: Batch, method: str) -> Batch:
+        ids, lost = self._samples(batch)
+        if lost:
+            method = EXACT  # what is gone from the data can only be left out, not unlearned
+        if not ids and not lost:
+            method = NOTHING_LEFT
+        base = self._adopt()
+        return batch.record(
+            self.desk,
+            "started",
+            method=method,
+            attempt=batch.count("started") + 1,
+            base=base.as_json(),
+            flow_run=self.flow_run,
+            commit=self.repository.head,
+            lost=lost,
+        )
+
+    def _samples(self, batch: Batch) -> tuple[list[str], int]:
+        """Ids of the batch's samples that are in the data, and how many others should be and are not."""
+        known = Catalogue.load().sources
+        ids: set[str] = set()
+        lost = 0
+        for request in batch.requests:
+            own = {name for name in known if reference(self._key(request), "id", name) in request.remaining}
+            ids |= own
+            lost += len(request.remaining) - len(own)
+        return sorted(ids), lost
+
+    def _run(self, batch: Batch) -> Batch:
+        started = batch.latest("started")
+        assert started is not None  # noqa: S101
+        method: str = started.body["method"]
+        base = self._adopt()
+        if method == NOTHING_LEFT:
+            return batch.record(
+                self.desk,
+                "audited",
+                method=method,
+                verdict="not needed",
+                text="Nothing was left to unlearn.",
+                reason="Other batches had erased every sample.",
+                decision=str(Decision.PROMOTE),
+                why="the model in production is derived from none of the samples",
+                figures={},
+                placements=[],
+                weights={"original": base.weights, "result": base.weights},
+                runs={},
+                pipeline=None,
+                params={},
+                manifest=_manifest(),
+                environment=environment(self.params.runtime),
+            )
+        ids, lost = self._samples(batch)
+        tags = {
+            "expunge.batch": batch.id,
+            "expunge.requests": ",".join(batch.names),
+            "expunge.method": method,
+        }
+        tags["expunge.ledger"] = str(self.desk.ledger.head())
+        if not ids:
+            return self._train_anew(batch, lost, tags)
+        with self._overridden(self._values(ids, method)):
+            pipeline = self.run("audit", tags)
+            params = in_use(load())
+        verdict = read_json(Path("data/audit/verdict.json"))
+        figures = read_json(Path("data/audit/metrics.json"))
+        stages = ("split", "train", *(("retrain",) if method == EXACT else ("unlearn", "finetune")), "audit")
+        return self._audited(batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params)
+
+    def _train_anew(self, batch: Batch, lost: int, tags: Mapping[str, str]) -> Batch:
+        """Train on all that is there: what the batch names was gone before it could be unlearned."""
+        accuracy, pipeline, params = [], None, {}
+        for start in ("base", "scratch"):
+            with self._overridden({"train.start": start}):
+                pipeline = self.run("train", tags)
+                params = in_use(load())
+            accuracy.append(float(read_json(Path("data/train/metrics.json"))["val/acc"]))
+        verdict = {
+            "verdict": "inconclusive",
+            "text": "The samples are no longer in the data.",
+            "reason": f"{lost} samples were gone before the batch began; nothing can be attacked.",
+            "placements": [],
+            "weights": {
+                "original": production.digest_of(production.BASE),
+                "result": production.digest_of(production.TRAINED),
+            },
+        }
+        figures = {"audit/val_acc_loss": accuracy[0] - accuracy[1], "audit/count": 0.0}
+        stages = ("split", "train")
+        return self._audited(batch, EXACT, verdict, figures, stages=stages, pipeline=pipeline, params=params)
+
+    def _values(self, ids: list[str], method: str) -> dict[str, Any]:
+        """Parameters of the batch's stages."""
+        write_ids(ids)
+        forget = {"kind": "ids", "ids_file": str(IDS_FILE), "classes": self._emptied(ids), "fraction": None}
+        return {
+            **{f"split.forget.{key}": value for key, value in forget.items()},
+            "train.start": "base",
+            "audit.result": "retrain" if method == EXACT else "finetune",
+            **({"unlearn.method": method} if method != EXACT else {}),
+        }
+
+    @contextmanager
+    def _overridden(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Put values into ``params.yaml`` for the time of a batch's stages."""
+        path = Path("params.yaml")
+        write_text(SAVED, path.read_text(encoding="utf-8"))
+        try:
+            override(path, values)
+            yield
+        finally:
+            restore_params()
+
+    def _emptied(self, ids: list[str]) -> list[int]:
+        """Classes of which every sample is to be forgotten."""
+        samples = load_samples(mmap=True).samples
+        named = set(ids)
+        asked = np.array([name in named for name in samples.sample_ids])
+        own = samples.parts != "test"
+        return [
+            int(label)
+            for label in np.unique(samples.labels[asked])
+            if asked[own & (samples.labels == label)].all()
+        ]
+
+    def _audited(
+        self,
+        batch: Batch,
+        method: str,
+        verdict: Mapping[str, Any],
+        figures: Mapping[str, float],
+        *,
+        stages: tuple[str, ...],
+        pipeline: str | None,
+        params: Mapping[str, Any],
+    ) -> Batch:
+        loss = figures["audit/val_acc_loss"]
+        decision, why = decide(method, verdict["verdict"], loss, self.desk.settings)
+        self.log(
+            f"{batch.id}: {method}: {verdict['verdict']}, accuracy on val {-loss:+.3f} → {decision}: {why}"
+        )
+        return batch.record(
+            self.desk,
+            "audited",
+            method=method,
+            verdict=verdict["verdict"],
+            text=verdict["text"],
+            reason=verdict["reason"],
+            decision=str(decision),
+            why=why,
+            figures=figures,
+            placements=verdict["placements"],
+            weights=verdict["weights"],
+            runs={stage: production.run_of(stage) for stage in stages},
+            pipeline=pipeline,
+            params=params,
+            manifest=_manifest(),
+            environment=environment(self.params.runtime),
+        )
+
+    # the gate
+
+    def _decide(self, batch: Batch) -> Batch:
+        audited, retried = batch.latest("audited"), batch.latest("retried")
+        assert audited is not None  # noqa: S101
+        decision, method = Decision(audited.body["decision"]), str(audited.body["method"])
+        if decision is Decision.PROMOTE:
+            return self._promote(batch, audited.body)
+        if decision is not Decision.FAIL:
+            return self._begin(batch, following(method, decision, self.desk.settings))
+        if retried is not None and retried.seq > audited.seq and retried.body["by"] != BY:
+            return self._start(batch)
+        raise ExpungeError(f"the gate refuses even the exact method: {audited.body['why']}")
+
+    def _promote(self, batch: Batch, audited: Mapping[str, Any]) -> Batch:
+        """Register the result, keep its samples out for ever, put it into production, commit, record."""
+        method, weights = str(audited["method"]), str(audited["weights"]["result"])
+        current = in_production(self.desk.ledger.events())
+        version = current.version if current else None
+        content: dict[str, list[dict[str, str]]] = {request.id: [] for request in batch.requests}
+        covered: dict[str, list[str]] = {}
+        if method != NOTHING_LEFT:
+            stage = _result(audited)
+            if production.digest_of(Path("data") / stage) != weights:
+                raise ExpungeError(f"data/{stage} does not hold the weights that were audited; expunge retry")
+            registry = production.models(self.params, self.root)
+            tags = {
+                "expunge.batch": batch.id,
+                "expunge.requests": ",".join(batch.names),
+                "expunge.method": method,
+            }
+            version = production.register(registry, stage, weights, self.root, tags)
+            content, covered = self._keep_out(batch)
+            if production.digest_of(production.BASE) != weights:
+                production.take_over(Path("data") / stage, production.heldout_after(exact=method == EXACT))
+            if registry and version:
+                registry.promote(version)
+        links = {
+            "Expunge-Model": f"{self.desk.settings.model}/{version}" if version else None,
+            "Expunge-Weights": weights,
+            "Expunge-Pipeline": audited["pipeline"],
+            "Expunge-Flow-Run": (self.flow_run or {}).get("id"),
+        }
+        commit = self._commit(
+            batch,
+            "promoted",
+            f"Forget {len(batch.requests)} request(s), {batch.id}",
+            trailers={name: str(value) for name, value in links.items() if value},
+        )
+        with self.desk.ledger.writing() as writer:
+            for request in batch.requests:
+                writer.append(
+                    "promoted", request.id, batch=batch.id, method=method, version=version, weights=weights,
+                    guarantee="exact" if method in {EXACT, NOTHING_LEFT} else "approximate",
+                    commit=commit, lock=digest(Path("dvc.lock"), "sha256"), content=content[request.id],
+                )  # fmt: skip
+            for name, samples in covered.items():
+                writer.append("covered", name, batch=batch.id, samples=samples)
+        IDS_FILE.unlink(missing_ok=True)
+        return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
+
+    def _keep_out(self, batch: Batch) -> tuple[dict[str, list[dict[str, str]]], dict[str, list[str]]]:
+        """Enter the samples into the list of what was erased.
+
+        Returns
+        -------
+        tuple
+            Keyed digests of each request's samples' content, and, for other open requests, of the ids of
+            theirs that are erased with this batch.
+        """
+        loaded = load_samples(mmap=True)
+        names, sources = loaded.samples.sample_ids, loaded.samples.sources
+        row_of = {name: row for row, name in enumerate(names)}
+        ids, _ = self._samples(batch)
+        path = Path(self._erased_list())
+        key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
+        Erased.read(path).having(lines_for([row_of[name] for name in ids], names, loaded.images, key)).write(
+            path
+        )
+        split = self.params.split
+        encoded = originals.encoded(split.source, Path(split.path), [sources[row_of[name]] for name in ids])
+        content: dict[str, list[dict[str, str]]] = {}
+        for request in batch.requests:
+            own = [name for name in ids if reference(self._key(request), "id", name) in request.remaining]
+            content[request.id] = sorted(
+                (
+                    _content(
+                        self._key(request), loaded.images[row_of[name]], encoded.get(sources[row_of[name]])
+                    )
+                    for name in own
+                ),
+                key=lambda entry: entry["pixels"],
+            )
+        covered = {}
+        for other in self.desk.requests():
+            if other.open and other.id not in batch.names and other.remaining:
+                found = {reference(self._key(other), "id", name) for name in ids} & other.remaining
+                if found:
+                    covered[other.id] = sorted(found)
+        return content, covered
+
+    def _erased_list(self) -> str:
+        if self.params.split.erased is None:
+            raise ExpungeError(
+                "params.yaml: split.erased is null; name the list that keeps erased samples out"
+            )
+        return self.params.split.erased
+
+    # purge and certificate
+
+    def _purge(self, batch: Batch) -> Batch | None:
+        """Purge those of a batch that can be purged now."""
+        purge = self.purge()
+        ready = purgeable(batch.requests)
+        waiting = purge.waiting_for_release(ready)
+        for name, holder in waiting.items():
+            self.log(f"request {name} shares samples with {holder}, which is on legal hold; its purge waits")
+        ready = [request for request in ready if request.id not in waiting]
+        if not ready:
+            return None
+        checklist = purge.carry_out(ready)
+        part = Batch(batch.id, tuple(ready))
+        paths = [self.params.split.path, f"{self.params.split.path}.dvc"]
+        commit = self._commit(part, "purged", f"Purge {len(ready)} request(s), {batch.id}", paths)
+        return part.record(
+            self.desk,
+            "purged",
+            checklist=[item.as_json() for item in checklist],
+            manifest=_manifest(),
+            commit=commit,
+        )
+
+    def purge(self) -> Purge:
+        """Return what purges."""
+        return Purge(self.root, self.params, self.desk, self.repository, self.environ)
+
+    def _close(self, batch: Batch) -> Batch:
+        key = certificate.signing_key(self.desk.keys)
+        for request in batch.requests:
+            document = certificate.build(
+                request.id,
+                request.events,
+                environment=environment(self.params.runtime),
+                digests={
+                    path: digest(Path(path), "sha256")
+                    for path in ("dvc.lock", "requirements.lock", "params.yaml")
+                    if Path(path).exists()
+                },
+            )
+            path = certificate.write(certificate.sign(document, key), CERTIFICATES)
+            with self.desk.ledger.writing() as writer:
+                writer.append("closed", request.id, batch=batch.id, certificate=digest(path, "sha256"))
+            self.log(f"request {request.id} closed; certificate {path}")
+        return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
+
+    # shared
+
+    def _commit(
+        self,
+        batch: Batch,
+        step: str,
+        subject: str,
+        paths: Sequence[str] = (),
+        trailers: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """Commit what a step changed, with the names by which the other stores know it."""
+        done = self.repository.find(batch.id, step) if step == "promoted" else None
+        return done or self.repository.commit(
+            subject,
+            [
+                *OURS,
+                *(
+                    path
+                    for path in paths
+                    if path == f"{self.params.split.path}.dvc" or self.repository.tracked(Path(path))
+                ),
+            ],
+            {
+                "Expunge-Batch": batch.id,
+                "Expunge-Step": step,
+                "Expunge-Requests": ", ".join(batch.names),
+                **trailers,
+                "Expunge-Ledger": str(self.desk.ledger.head()),
+            },
+        )
+
+    def _key(self, request: Request) -> bytes:
+        return self.desk.keys.load(request.id)
+
+
+def write_ids(ids: list[str]) -> None:
+    """Write the list of what is to be forgotten, unless it is there.
+
+    ``dvc.lock`` keeps its MD5, from which a short list of ids could be guessed; so it begins with a random
+    line.
+    """
+    if IDS_FILE.exists() and IDS_FILE.read_text(encoding="utf-8").split("\n")[1:] == [*ids, ""]:
+        return
+    write_text(IDS_FILE, "\n".join([f"# {secrets.token_hex(16)}", *ids, ""]))
+
+
+def restore_params() -> None:
+    """Put the user's ``params.yaml`` back, if a batch that was ended has left its own."""
+    if SAVED.exists():
+        write_text(Path("params.yaml"), SAVED.read_text(encoding="utf-8"))
+        SAVED.unlink()
+
+
+def _result(audited: Mapping[str, Any]) -> str:
+    """The stage that made the weights which were audited."""
+    return next(stage for stage in ("retrain", "finetune", "train") if stage in audited["runs"])
+
+
+def _manifest() -> dict[str, str]:
+    return {name: digest(SPLIT / name, "sha256") for name in ("samples.csv", "manifest.csv")}
+
+
+def _content(key: bytes, image: np.ndarray, encoded: bytes | None) -> dict[str, str]:
+    found = {"pixels": reference(key, "pixels", fingerprint(image))}
+    if encoded is not None:
+        found["file"] = reference(key, "file", hashlib.sha256(encoded).hexdigest())
+    return found

@@ -1,0 +1,164 @@
+"""The model in production: its weights in ``data/base``, its version in MLflow, what it has never seen.
+
+``data/base`` is where the next batch starts from. The ledger says which weights belong there; the alias
+``production`` in MLflow's registry follows the ledger, not the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.datasets._manifest import SPLIT, Manifest, Samples
+from tasks.errors import ExpungeError
+from tasks.files import content_digest, read_json, write_json, write_text, write_whole
+from tasks.requests.ledger import Event
+
+if TYPE_CHECKING:
+    from tasks.params import Params
+    from tasks.tracking.registry import Models
+
+BASE = Path("data/base")
+HELDOUT = BASE / "heldout.txt"
+TRAINED = Path("data/train")
+
+OFF = "EXPUNGE_TRACKING"
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """The model in production.
+
+    Attributes
+    ----------
+    version
+        Of the registered model; ``None`` if MLflow was switched off.
+    weights
+        SHA-256 of its tensors.
+    """
+
+    version: str | None
+    weights: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Both, as events hold them."""
+        return {"version": self.version, "weights": self.weights}
+
+
+def in_production(events: Iterable[Event]) -> Production | None:
+    """Return the model that the ledger says is in production."""
+    found = None
+    for event in events:
+        if event.kind in {"adopted", "promoted", "rolled-back"}:
+            found = Production(event.body["version"], event.body["weights"])
+    return found
+
+
+def models(params: Params, root: Path) -> Models | None:
+    """Connect to MLflow's registry; ``None`` where EXPUNGE_TRACKING is ``off``.
+
+    Raises
+    ------
+    ExpungeError
+        If MLflow does not answer.
+    """
+    if os.environ.get(OFF) == "off":
+        return None
+    from tasks.tracking.registry import Models
+
+    return Models(params.tracking, params.requests.model, root)
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of the tensors of the weights in a folder, as they say of themselves."""
+    return str(read_json(folder / "weights.json")["sha256"])
+
+
+def run_of(stage: str) -> str:
+    """Key of the run that made a stage's outputs."""
+    return str(read_json(Path("data") / stage / "run.json")["run"])
+
+
+def register(
+    registry: Models | None, stage: str, weights: str, root: Path, tags: Mapping[str, str]
+) -> str | None:
+    """Make the model of a stage a version of the registered model, and return the version.
+
+    Raises
+    ------
+    ExpungeError
+        If MLflow does not have the stage's run yet; it is tried again later.
+    """
+    if registry is None:
+        return None
+    from tasks.tracking.__main__ import flush
+
+    flush(root, timeout=120)
+    return registry.register(run_of(stage), weights, tags).version
+
+
+def adoptable() -> str:
+    """Return the digest of the model of stage ``train``, if it fits the data as they are.
+
+    Raises
+    ------
+    ExpungeError
+        If it was trained on another split than the one that lies there.
+    """
+    made = read_json(TRAINED / "run.json")
+    for name in ("images.npy", "samples.csv"):
+        path = SPLIT / name
+        if made.get("inputs", {}).get(str(path)) != content_digest(path):
+            raise ExpungeError(
+                f"nothing is in production yet, and {TRAINED} was not trained on {path} as it is; "
+                "run the pipeline first: dvc repro train"
+            )
+    return digest_of(TRAINED)
+
+
+def take_over(source: Path, heldout: Iterable[str]) -> None:
+    """Put weights into ``data/base``, with the ids of what they have not seen; each file whole.
+
+    ``weights.json`` is written last: with it the base is complete.
+    """
+    with write_whole(BASE / "weights.safetensors") as file:
+        file.write((source / "weights.safetensors").read_bytes())
+    write_text(HELDOUT, "".join(f"{sample_id}\n" for sample_id in sorted(heldout)))
+    write_json(BASE / "weights.json", read_json(source / "weights.json"))
+
+
+def heldout_of_split() -> set[str]:
+    """Ids of the validation samples."""
+    samples = Samples.read(SPLIT / "samples.csv")
+    return {samples.sample_ids[row] for row in samples.indices("val")}
+
+
+def heldout_after(*, exact: bool) -> set[str]:
+    """Ids of what the result of a batch has not seen.
+
+    A model that was trained anew has not seen val. One that was changed has, beside, seen whatever its
+    base was trained on.
+    """
+    manifest = Manifest.read(SPLIT / "manifest.csv")
+    val = {manifest.sample_ids[row] for row in manifest.indices("val")}
+    if exact or not HELDOUT.exists():
+        return val
+    return val & set(HELDOUT.read_text(encoding="utf-8").splitlines())
+
+
+def check_base(expected: str) -> None:
+    """See that ``data/base`` holds the weights that the ledger says are in production.
+
+    Raises
+    ------
+    ExpungeError
+        If it does not.
+    """
+    if not (BASE / "weights.json").exists() or digest_of(BASE) != expected:
+        raise ExpungeError(
+            f"{BASE} does not hold the weights in production, {expected[:12]}…; restore them from the "
+            "commit that promoted them (docs/operations.md, Restore)"
+        )

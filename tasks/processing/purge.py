@@ -1,0 +1,317 @@
+"""The purge: what was erased from the model leaves the data, and every store that kept a copy.
+
+Everything is found by keyed digests: by content where a store holds samples, by lineage where it holds what
+was computed from them one by one (logits, weights). So a purge that was cut short is simply done again,
+and years later the same search can be repeated (:func:`verify`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tasks.datasets import SOURCES, ImageSet
+from tasks.datasets import _originals as originals
+from tasks.errors import ExpungeError
+from tasks.files import STATE, digest
+from tasks.params import Params
+from tasks.processing.prefect_runs import FlowRuns
+from tasks.processing.production import BASE, models
+from tasks.processing.repository import Repository
+from tasks.requests import lineage
+from tasks.requests.desk import Desk, Request
+from tasks.requests.keys import reference
+from tasks.requests.search import Wanted
+from tasks.requests.states import Status
+from tasks.requests.stores import DvcCache, Folder, Hit, Objects, Store, remotes
+
+WEIGHTS = "weights.safetensors"
+CHECKPOINTS = STATE / "checkpoints"
+REACH = "data/requests/rejected", "data/requests/claimed", str(STATE)
+"""Folders of the workspace in which whatever names or shows a sample may be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of the checklist.
+
+    Attributes
+    ----------
+    store
+        Where.
+    item
+        What.
+    result
+        ``deleted``, ``nothing found``, ``retained ...``, ``not applicable ...`` or ``cannot be reached ...``.
+    how
+        How it was searched or done.
+    """
+
+    store: str
+    item: str
+    result: str
+    how: str
+
+    def as_json(self) -> dict[str, str]:
+        """All of it, as events hold it."""
+        return asdict(self)
+
+
+def wanted_of(request: Request, desk: Desk) -> Wanted:
+    """Return what identifies the samples of a request anywhere.
+
+    Raises
+    ------
+    ExpungeError
+        If its key was destroyed: then nothing can be recognised any more.
+    """
+    digests = request.digests
+    promoted = next((event for event in reversed(request.events) if event.kind == "promoted"), None)
+    content: list[dict[str, str]] = promoted.body["content"] if promoted else []
+    return Wanted(
+        key=desk.keys.load(request.id),
+        names=digests.get("id", frozenset()) | digests.get("path", frozenset()),
+        pixels=frozenset(entry["pixels"] for entry in content),
+        files=frozenset(entry["file"] for entry in content if "file" in entry),
+    )
+
+
+@dataclass
+class Purge:
+    """Purges requests from the stores of the checkout at ``root``."""
+
+    root: Path
+    params: Params
+    desk: Desk
+    repository: Repository
+    environ: Mapping[str, str]
+
+    def stores(self) -> list[Store]:
+        """Every store that can be searched, the workspace first."""
+        found: list[Store] = [
+            Folder("workspace", self.root / "data"),
+            Folder("state", self.root / STATE),
+            *self._caches(),
+        ]
+        found += [
+            Folder(f"MLflow files ({name})", self.root / name)
+            for name in ("mlruns", "mlartifacts")
+            if (self.root / name).is_dir()
+        ]
+        if self.environ.get("PREFECT_API_URL"):
+            found.append(FlowRuns(self.environ))
+        return found
+
+    def waiting_for_release(self, requests: Sequence[Request]) -> dict[str, str]:
+        """Requests that share samples with one on legal hold, and which."""
+        held = [other for other in self.desk.requests() if other.open and other.state.held]
+        if not held:
+            return {}
+        images = self._source()
+        kept = {other.id: set(self._references(other, images)) for other in held}
+        return {
+            request.id: name
+            for request in requests
+            for name, samples in kept.items()
+            if name != request.id and samples & set(self._references(request, images))
+        }
+
+    def plan(self, requests: Sequence[Request]) -> list[Item]:
+        """List what a purge would take; nothing is changed."""
+        wanted = [wanted_of(request, self.desk) for request in requests]
+        images = self._source()
+        named = {name for request in requests for name in self._references(request, images).values()}
+        found = [Item("source", name, "would be deleted", "by id") for name in sorted(named)]
+        for store in self.stores():
+            found += [Item(hit.store, hit.item, self._would(hit), hit.why) for hit in store.search(wanted)]
+        void = self._void_objects(wanted)
+        for output in lineage.void_outputs(self.root, void, self._kept()):
+            found.append(Item("DVC", f"{output.path} ({output.md5})", "would be deleted", "by lineage"))
+        registry = models(self.params, self.root)
+        for each in registry.void(inputs=void, keep=self._weights_kept()) if registry else ():
+            found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
+        return found
+
+    def carry_out(self, requests: Sequence[Request]) -> list[Item]:
+        """Purge the samples of requests from everywhere; return the checklist."""
+        wanted = [wanted_of(request, self.desk) for request in requests]
+        checklist = [self._originals(requests)]
+        void = self._void_objects(wanted)
+        self._split_again()
+        checklist += self._outputs(void)
+        checklist += self._checkpoints()
+        checklist += self._mlflow(void)
+        for store in self.stores():
+            for hit in store.search(wanted):
+                if self._deletable(hit):
+                    store.delete(hit.item)
+        checklist += self._left(wanted)
+        return [*checklist, *self._beyond_reach(void)]
+
+    # the parts, in the order in which they happen
+
+    def _originals(self, requests: Sequence[Request]) -> Item:
+        split = self.params.split
+        name = f"source {split.path}"
+        kept = originals.why_kept(split.source)
+        if kept:
+            return Item(name, "originals", f"retained: {kept}", "split leaves out what was erased")
+        images = self._source()
+        references = {ref for request in requests for ref in self._references(request, images).values()}
+        changed = originals.remove(split.source, Path(split.path), references)
+        if changed and Path(f"{split.path}.dvc").exists():
+            self._dvc("add", "--quiet", split.path)
+        return Item(name, f"{len(references)} originals", "deleted", f"by id, in {len(changed)} files")
+
+    def _split_again(self) -> None:
+        """Rebuild ``data/split`` without the samples: its list of erased ones names them by now."""
+        self._dvc("repro", "--quiet", "--single-item", "split")
+
+    def _void_objects(self, wanted: Sequence[Wanted]) -> set[str]:
+        """MD5s of DVC's objects that hold samples."""
+        hits = [hit for store in self._caches() for hit in store.search(wanted)]
+        return {hit.item for hit in hits if not hit.shared}
+
+    def _outputs(self, void: set[str]) -> list[Item]:
+        """Take what was computed from a void split out of the workspace, ``dvc.lock``, cache and remotes."""
+        outputs = lineage.void_outputs(self.root, void, self._kept())
+        sealed = [output for output in outputs if self._seals and output.path.endswith(WEIGHTS)]
+        gone = [output for output in outputs if output not in sealed]
+        objects = void | {output.md5 for output in gone}
+        for output in gone:
+            path = self.root / output.path
+            if path.is_file() and digest(path) == output.md5:
+                path.unlink()
+        lineage.forget_in_lock(self.root / "dvc.lock", objects)
+        for store in self._caches():
+            for md5 in objects:
+                store.delete(md5)
+        by = "content: keyed digests of ids and pixels; lineage: what dvc.lock, in all commits, says was made of them"
+        items = [Item("DVC cache and remotes", f"{len(objects)} objects", "deleted", by)]
+        if sealed:
+            items.append(Item("DVC", f"{len(sealed)} superseded weights", self._sealed(), "lineage"))
+        return items
+
+    def _checkpoints(self) -> list[Item]:
+        found = sorted((self.root / CHECKPOINTS).glob("*"))
+        for path in found:
+            path.unlink(missing_ok=True)
+        return [Item("checkpoints", f"{len(found)} files", "deleted", f"all of {CHECKPOINTS}")]
+
+    def _mlflow(self, void: set[str]) -> list[Item]:
+        registry = models(self.params, self.root)
+        if registry is None:
+            return [Item("MLflow", "models", "not applicable: tracking is off", "")]
+        found = registry.void(inputs=void, keep=self._weights_kept())
+        sealed = [each for each in found if self._seals and each.kind != "artifacts"]
+        gone = [each for each in found if each not in sealed]
+        registry.delete(gone)
+        how = "runs whose inputs or outputs are void objects; their files were deleted, the records of the runs stay"
+        items = [Item("MLflow", f"{len(gone)} models and files", "deleted", how)]
+        return items + ([Item("MLflow", f"{len(sealed)} models", self._sealed(), how)] if sealed else [])
+
+    def _left(self, wanted: Sequence[Wanted]) -> Iterator[Item]:
+        """Search every store once more: what the checklist says of a store is what is there afterwards."""
+        yield from left(self.stores(), wanted, Path(self.params.split.path))
+
+    def _beyond_reach(self, void: set[str]) -> Iterator[Item]:
+        commits = lineage.commits_without_data(self.root, void)
+        if commits:
+            which = f"{len(commits)} commits, {commits[-1][:10]} to {commits[0][:10]}"
+            yield Item("Git", which, "kept; their data can no longer be restored", "dvc.lock of all commits")
+        if self.repository.tracked(Path(self.params.split.path)):
+            yield Item(
+                "Git history",
+                self.params.split.path,
+                "cannot be reached: earlier commits hold the originals; rewrite them with git filter-repo",
+                "git ls-files",
+            )
+        yield Item(
+            "copies elsewhere",
+            "backups, clones, downloads",
+            "cannot be reached: delete them where they are",
+            "not searched",
+        )
+
+    # what the parts share
+
+    @property
+    def _seals(self) -> bool:
+        return self.params.requests.superseded == "seal"
+
+    def _sealed(self) -> str:
+        settings = self.params.requests
+        return f"retained until {settings.seal_until}: {settings.seal_reason}"
+
+    def _caches(self) -> list[Objects]:
+        return [DvcCache(self.root), *remotes(self.root)]
+
+    def _source(self) -> ImageSet:
+        split = self.params.split
+        return SOURCES.get(split.source)(Path(split.path), split.resize)
+
+    def _references(self, request: Request, images: ImageSet) -> dict[str, str]:
+        """Source references of a request's samples that are still there, by id."""
+        key, wanted = self.desk.keys.load(request.id), request.digests.get("id", frozenset())
+        pairs = zip(images.sample_ids, images.sources, strict=True)
+        return {name: source for name, source in pairs if reference(key, "id", name) in wanted}
+
+    def _kept(self) -> set[str]:
+        """MD5s of the weights in production."""
+        path = self.root / BASE / WEIGHTS
+        return {digest(path)} if path.exists() else set()
+
+    def _weights_kept(self) -> set[str]:
+        from tasks.processing.production import in_production
+
+        current = in_production(self.desk.ledger.events())
+        return {current.weights} if current else set()
+
+    def _deletable(self, hit: Hit) -> bool:
+        if hit.shared:
+            return False
+        if hit.store not in {"workspace", "state"}:
+            return True
+        return any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH)
+
+    def _would(self, hit: Hit) -> str:
+        return "would be deleted" if self._deletable(hit) else "would be made again or kept"
+
+    def _dvc(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            errors = [line for line in said if line.startswith(("ERROR", "expunge"))]
+            raise ExpungeError(f"dvc {arguments[0]} failed: {(errors or said or ['no reason given'])[0]}")
+
+
+def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Iterator[Item]:
+    """Search stores; tell of each whether anything is left, and where."""
+    for store in stores:
+        hits = list(store.search(wanted))
+        if not hits:
+            yield Item(store.name, "samples", "nothing found", store.how)
+        for hit in hits:
+            reason = (
+                "shared with kept data" if hit.shared
+                else "of the source, see there" if source.name in hit.item
+                else "not the pipeline's; remove it by hand"
+            )  # fmt: skip
+            yield Item(hit.store, hit.item, f"retained: {reason}", hit.why)
+
+
+def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
+    """Search every store for the samples of requests; nothing is changed."""
+    wanted = [wanted_of(request, purge.desk) for request in requests]
+    return list(left(purge.stores(), wanted, Path(purge.params.split.path)))
+
+
+def purgeable(requests: Iterable[Request]) -> list[Request]:
+    """Return the promoted ones that are not on hold."""
+    return [each for each in requests if each.state.status is Status.PROMOTED and not each.state.held]

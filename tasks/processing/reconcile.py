@@ -1,0 +1,81 @@
+"""What MLflow, Prefect and the workspace say, beside what the ledger says. The ledger is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tasks.errors import ExpungeError
+from tasks.params import Params
+from tasks.processing import production
+from tasks.processing.prefect_runs import FlowRuns
+from tasks.processing.production import in_production
+from tasks.requests.batches import in_progress
+from tasks.requests.desk import Desk, Request
+from tasks.requests.ledger import Event
+from tasks.requests.states import Status
+from tasks.tracking import run_ids
+
+RUNNING = frozenset({"RUNNING", "PENDING", "SCHEDULED", "PAUSED"})
+
+
+def differences(desk: Desk, params: Params, root: Path, environ: Mapping[str, str]) -> list[str]:
+    """Return one line for everything that does not fit the ledger, or could not be asked."""
+    events, requests = desk.ledger.events(), desk.requests()
+    return [
+        *_guarded("MLflow", _mlflow(events, params, root)),
+        *_guarded("Prefect", _prefect(requests, environ)),
+        *_guarded("data/base", _base(events)),
+    ]
+
+
+def _guarded(what: str, lines: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from lines
+    except ExpungeError as error:
+        yield f"{what} could not be compared: {error}"
+
+
+def _mlflow(events: Sequence[Event], params: Params, root: Path) -> Iterator[str]:
+    registry = production.models(params, root)
+    current = in_production(events)
+    if registry is None or current is None:
+        return
+    known = {version.version: version for version in registry.versions()}
+    alias = registry.production()
+    if current.version is not None and (alias is None or alias.version != current.version):
+        found = "nothing" if alias is None else f"version {alias.version}"
+        yield (
+            f"MLflow: the alias production points at {found}, the ledger says version {current.version}; "
+            "expunge rollback, or move the alias back"
+        )
+    if alias is not None and alias.version == current.version and alias.weights != current.weights:
+        yield f"MLflow: version {alias.version} says it has other weights than the ledger's {current.weights[:12]}…"
+    if current.version is not None and current.version not in known:
+        yield f"MLflow: version {current.version}, which is in production, is not in the registry"
+    runs = {str(key) for event in events for key in (event.body.get("runs") or {}).values()}
+    lost = runs - set(run_ids(runs, root))
+    if lost:
+        yield f"MLflow: {len(lost)} of {len(runs)} runs that the ledger names were not sent from here, or its map is lost"
+
+
+def _prefect(requests: Sequence[Request], environ: Mapping[str, str]) -> Iterator[str]:
+    running = [batch for batch in in_progress(requests) if batch.status is Status.RUNNING]
+    if not environ.get("PREFECT_API_URL") or not running:
+        return
+    states = {str(run["id"]): str(run["state_type"]) for run in FlowRuns(environ).runs()}
+    for batch in running:
+        started = batch.latest("started")
+        flow = (started.body.get("flow_run") if started else None) or {}
+        state = states.get(str(flow.get("id")))
+        if state not in RUNNING:
+            which = (
+                f"flow run {flow['name']} is {state or 'unknown'} to it" if flow else "no flow run is named"
+            )
+            yield f"Prefect: {batch.id} is running, but {which}; the next run of process-requests goes on with it"
+
+
+def _base(events: Sequence[Event]) -> Iterator[str]:
+    if current := in_production(events):
+        production.check_base(current.weights)
+    yield from ()

@@ -1,0 +1,115 @@
+"""The Git repository of the checkout, as far as processing needs it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.errors import ExpungeError
+from tasks.requests.ledger import Head
+
+OURS = ("dvc.lock", "data/requests/erased.txt")
+"""Tracked files that processing itself changes."""
+
+
+class Repository:
+    """The Git work tree at ``root``.
+
+    Raises
+    ------
+    ExpungeError
+        If there is none, or it has no commit.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        if not self._ask("rev-parse", "--verify", "--quiet", "HEAD"):
+            raise ExpungeError(f"{root} is no Git repository with a commit; what is done must be committed")
+
+    @property
+    def head(self) -> str:
+        """Id of the commit that is checked out."""
+        return self._ask("rev-parse", "HEAD")
+
+    def refuse_changes(self) -> None:
+        """See that all but our own files are as they were committed.
+
+        Raises
+        ------
+        ExpungeError
+            Naming the files that are not: a commit must say what was done by which code.
+        """
+        status = self._ask(
+            "status", "--porcelain", "-uno", "--", ".", *(f":(exclude){path}" for path in OURS)
+        )
+        changed = [line[3:].strip() for line in status.splitlines()]
+        if changed:
+            raise ExpungeError(
+                f"{', '.join(changed[:5])} differ{'s' if len(changed) == 1 else ''} from the last commit; "
+                "commit or restore them, so that the record can name the code and parameters"
+            )
+
+    def tracked(self, path: Path) -> bool:
+        """Whether Git tracks the file, or anything in the folder."""
+        return bool(self._ask("ls-files", "--", str(path)))
+
+    def find(self, batch: str, step: str) -> str | None:
+        """Return the commit that records a step of a batch, if it was made."""
+        wanted = (f"--grep=^Expunge-Batch: {batch}$", f"--grep=^Expunge-Step: {step}$", "--all-match")
+        return self._ask("log", "--format=%H", "--max-count=1", *wanted) or None
+
+    def commit(self, subject: str, paths: Sequence[str], trailers: Mapping[str, str]) -> str:
+        """Commit these paths, whatever else may be staged; return the commit's id.
+
+        A commit is made even if the paths are unchanged: it carries the anchor.
+        """
+        there = [path for path in paths if (self.root / path).exists() or self.tracked(Path(path))]
+        self._do("add", "--", *there)
+        lines = "\n".join(f"{name}: {value}" for name, value in trailers.items())
+        message = f"{subject}\n\n{lines}\n"
+        self._do(
+            *self._identity(),
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--only",
+            "--message",
+            message,
+            "--",
+            *there,
+        )
+        return self.head
+
+    def _identity(self) -> list[str]:
+        """Who commits, where Git knows nobody."""
+        if self._ask("var", "GIT_COMMITTER_IDENT"):
+            return []
+        return ["-c", "user.name=expunge", "-c", "user.email=expunge@localhost"]
+
+    def _ask(self, *arguments: str) -> str:
+        done = self._git("--no-optional-locks", *arguments)
+        return done.stdout.rstrip("\n") if done.returncode == 0 else ""
+
+    def _do(self, *arguments: str) -> None:
+        done = self._git(*arguments)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise ExpungeError(f"git failed: {said[-1] if said else f'exit status {done.returncode}'}")
+
+    def _git(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ("git", *arguments), cwd=self.root, capture_output=True, text=True, check=False, timeout=120
+        )
+
+
+def anchors_in_git(root: Path) -> list[Head]:
+    """Return the heads of the ledger that commits carry in their trailers; none outside Git."""
+    done = subprocess.run(
+        ("git", "log", "--format=%(trailers:key=Expunge-Ledger,valueonly,separator=%x0A)"),
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [Head.parse(line.strip()) for line in done.stdout.splitlines() if line.strip()]

@@ -1,0 +1,226 @@
+"""What was made of an erased sample, though its content does not show it.
+
+Logits, losses and weights name nobody. That they were made of a void split is told by the MD5s in
+``dvc.lock``, of the working tree and of every commit that Git has, and by the run cache.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks.errors import ExpungeError
+from tasks.files import write_whole
+from tasks.requests.stores import DvcCache, bare, remotes
+
+PER_SAMPLE = frozenset(
+    {
+        "images.npy",
+        "samples.csv",
+        "manifest.csv",
+        "logits.npy",
+        "losses.csv",
+        "weights.safetensors",
+    }
+)
+"""Names of outputs that hold something of every sample, or know all of them."""
+
+WORKSPACE = "workspace"
+RUN_CACHE = "run cache"
+RESTORE_LOCK = "restore it: git checkout -- dvc.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output of a stage.
+
+    Attributes
+    ----------
+    stage
+        The stage's name; its command, if only the run cache knows it.
+    path
+        As ``dvc.lock`` has it.
+    md5
+        With ``.dir`` at its end for a folder.
+    revs
+        Commits whose ``dvc.lock`` names it; ``workspace`` and ``run cache`` stand for these.
+    """
+
+    stage: str
+    path: str
+    md5: str
+    revs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a stage once made of what."""
+
+    stage: str
+    deps: frozenset[str]
+    outs: tuple[tuple[str, str], ...]
+    revs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, stage: str, entry: Any, revs: tuple[str, ...]) -> _Run:
+        try:
+            deps, outs = (
+                [(str(each["path"]), str(each.get("md5", ""))) for each in entry.get(kind, ())]
+                for kind in ("deps", "outs")
+            )
+        except (AttributeError, KeyError, TypeError):
+            raise ExpungeError(f"stage {stage} in dvc.lock is damaged; {RESTORE_LOCK}") from None
+        return cls(stage, frozenset(bare(md5) for _, md5 in deps), tuple(outs), revs)
+
+    @property
+    def made(self) -> frozenset[str]:
+        """MD5s of its outputs."""
+        return frozenset(bare(md5) for _, md5 in self.outs)
+
+
+def void_outputs(root: Path, void: Collection[str], keep: Collection[str]) -> list[Output]:
+    """Return the outputs that were made, directly or through others, of void objects.
+
+    An output counts if it is named like one of ``PER_SAMPLE``; only through such ones the search goes on.
+
+    Parameters
+    ----------
+    root
+        The repository's.
+    void
+        MD5s of objects that hold erased samples, with or without ``.dir``.
+    keep
+        MD5s of outputs that are not void whatever they were made of: the weights in production.
+
+    Raises
+    ------
+    ExpungeError
+        If ``dvc.lock``, Git, the cache or a remote cannot be read.
+    """
+    runs = [*_of_locks(_locks(root)), *_of_run_caches(root)]
+    tainted, kept = {bare(md5) for md5 in void}, {bare(md5) for md5 in keep}
+    while True:
+        found = [
+            (run, path, md5)
+            for run in runs
+            if not tainted.isdisjoint(run.deps)
+            for path, md5 in run.outs
+            if md5 and PurePosixPath(path).name in PER_SAMPLE and bare(md5) not in kept
+        ]
+        reached = {bare(md5) for _, _, md5 in found}
+        if reached <= tainted:
+            return _merged(found)
+        tainted |= reached
+
+
+def _merged(found: Iterable[tuple[_Run, str, str]]) -> list[Output]:
+    merged: dict[tuple[str, str], Output] = {}
+    for run, path, md5 in found:
+        known = merged.get((path, md5), Output(run.stage, path, md5, ()))
+        revs = tuple(dict.fromkeys([*known.revs, *run.revs]))
+        merged[path, md5] = Output(known.stage, path, md5, revs)
+    return list(merged.values())
+
+
+def forget_in_lock(path: Path, void: Collection[str]) -> list[str]:
+    """Take the stages out of ``dvc.lock`` that have a void output; return their names.
+
+    Raises
+    ------
+    ExpungeError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return []
+    yaml, gone = YAML(), {bare(md5) for md5 in void}  # as DVC itself writes it
+    lock = _parsed(path.read_bytes(), yaml)
+    stages = lock["stages"]
+    void_stages = [name for name, entry in stages.items() if gone & _Run.of(name, entry, ()).made]
+    for name in void_stages:
+        del stages[name]
+    if void_stages:
+        with write_whole(path) as file:
+            yaml.dump(lock, file)
+    return void_stages
+
+
+def commits_without_data(root: Path, void: Collection[str]) -> list[str]:
+    """Return the commits, newest first, whose ``dvc.lock`` names a void object: they cannot be restored."""
+    gone = {bare(md5) for md5 in void}
+    runs = [run for run in _of_locks(_locks(root)) if gone & (run.deps | run.made)]
+    named = {rev for run in runs for rev in run.revs}
+    return [commit for commit in _commits(root) if commit in named]
+
+
+def _locks(root: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """``dvc.lock`` of the working tree and of all commits, each content once."""
+    path = root / "dvc.lock"
+    if path.exists():
+        yield (WORKSPACE,), path.read_bytes()
+    commits = _commits(root)
+    names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
+    answers = _git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", text=names).splitlines()
+    revs: dict[str, list[str]] = {}
+    for commit, answer in zip(commits, answers, strict=True):
+        if answer.endswith(b" blob"):
+            revs.setdefault(answer.split()[0].decode(), []).append(commit)
+    contents = io.BytesIO(_git(root, "cat-file", "--batch", text="".join(f"{blob}\n" for blob in revs)))
+    for commits_with_it in revs.values():
+        size = int(contents.readline().split()[2])
+        yield tuple(commits_with_it), contents.read(size)
+        contents.readline()
+
+
+def _commits(root: Path) -> list[str]:
+    """All commits: of branches, tags and experiments, and of the reflog, where DVC queues experiments."""
+    return _git(root, "rev-list", "--all", "--reflog").decode().split()
+
+
+def _of_locks(locks: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[_Run]:
+    yaml = YAML(typ="safe")
+    for revs, text in locks:
+        try:
+            stages = _parsed(text, yaml)["stages"]
+            runs = [_Run.of(name, entry, revs) for name, entry in stages.items()]
+        except ExpungeError:
+            if WORKSPACE in revs:
+                raise
+            continue  # somebody committed half a merge
+        yield from runs
+
+
+def _of_run_caches(root: Path) -> Iterator[_Run]:
+    yaml = YAML(typ="safe")
+    for store in (DvcCache(root), *remotes(root)):
+        for text in store.runs():
+            with suppress(
+                YAMLError, ValueError, ExpungeError
+            ):  # a damaged entry, which DVC does not use either
+                entry = yaml.load(text)
+                yield _Run.of(str(entry["cmd"]), entry, (RUN_CACHE,))
+
+
+def _parsed(lock: bytes, yaml: YAML) -> Any:
+    try:
+        value = yaml.load(lock)
+        value["stages"].items()
+    except (YAMLError, ValueError, AttributeError, KeyError, TypeError):
+        raise ExpungeError(f"dvc.lock is damaged; {RESTORE_LOCK}") from None
+    return value
+
+
+def _git(root: Path, *arguments: str, text: str = "") -> bytes:
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise ExpungeError(f"git {arguments[0]} failed in {root}: {said[0]}")
+    return done.stdout

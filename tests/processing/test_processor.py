@@ -1,0 +1,130 @@
+"""Requests carried out for real: DVC runs the stages, Git records, stores are searched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.datasets._manifest import Samples
+from tasks.errors import ExpungeError
+from tasks.processing.repository import anchors_in_git
+from tasks.requests.ledger import check_chain
+from tests.processing.conftest import Checkout, names
+
+LIFE = ["received", "validated", "batched", "started", "audited", "promoted", "purged", "closed"]
+
+
+def ids_in_data() -> set[str]:
+    return set(Samples.read(Path("data/split/samples.csv")).sample_ids)
+
+
+def bytes_anywhere(root: Path, *wanted: bytes) -> list[Path]:
+    files = [path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts]
+    return [path for path in files if any(value in path.read_bytes() for value in wanted)]
+
+
+def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
+    (name,) = names(0, 7)
+    image = Path("data/images", name).read_bytes()
+    request = checkout.submit(name).id
+    before = Path("params.yaml").read_text()
+    assert checkout.process() == []
+    assert checkout.kinds(request) == LIFE
+    assert name not in ids_in_data()
+    assert bytes_anywhere(checkout.root, image, name.encode()) == []
+    assert Path("params.yaml").read_text() == before
+    events = checkout.desk.ledger.events()
+    anchors = anchors_in_git(checkout.root)
+    assert len(anchors) == 2
+    check_chain(events, anchors)
+    promoted = next(event.body for event in events if event.kind == "promoted")
+    assert promoted["guarantee"] == "exact"
+    assert checkout.repository.git("status", "--porcelain", "-uno") == ""
+    assert Path(f"data/requests/certificates/{request}.json").exists()
+    checkout.repository.dvc("repro", "split")
+    assert name not in ids_in_data()
+
+
+def test_what_was_erased_never_returns_over_six_requests_with_overlaps(checkout: Checkout) -> None:
+    """Each model is asked which samples its training, or its fine-tuning, could see."""
+    first = checkout.submit(*names(0, 1, 2, 3))
+    overlap = checkout.submit(*names(0, 3, 4))
+    assert checkout.process() == []
+    gone = set(names(0, 1, 2, 3, 4))
+    assert not gone & ids_in_data()
+    again = checkout.submit(*names(0, 1))
+    assert str(again.state.status) == "duplicate"
+    second = checkout.submit(*names(1, 5))
+    assert checkout.process() == []
+    checkout.set(chain=["none"], inconclusive="promote")
+    third = checkout.submit(*names(2, 8), requester="crm:3")
+    fourth = checkout.submit(*names(2, 8, 9), requester="crm:4")
+    assert checkout.process() == []
+    fifth = checkout.submit(*names(1, 6))
+    assert checkout.process() == []
+    gone |= {*names(1, 5, 6), *names(2, 8, 9)}
+    assert not gone & ids_in_data()
+    for request in (first, overlap, second, third, fourth, fifth):
+        assert checkout.status(request.id) == "closed"
+    # Whatever a later run does with the data, they are out: what the source holds is theirs no more, and
+    # what is put back is left out.
+    image = Path("data/images", names(1, 7)[0]).read_bytes()
+    Path("data/images", names(0, 1)[0]).write_bytes(image)
+    checkout.repository.dvc("repro", "split")
+    assert not gone & ids_in_data()
+
+
+def test_a_second_request_for_the_same_sample_during_processing_is_covered(checkout: Checkout) -> None:
+    first = checkout.submit(*names(0, 1, 2))
+    checkout.set(batch_limit=2)
+    second = checkout.submit(*names(0, 2), requester="crm:2")
+    assert checkout.process() == []
+    assert checkout.status(first.id) == "closed"
+    assert checkout.kinds(second.id) == ["received", "validated", "covered"]
+    assert checkout.process() == []
+    assert checkout.kinds(second.id)[-5:] == LIFE[-5:]
+    audited = next(event for event in checkout.desk.show(second.id).events if event.kind == "audited")
+    assert audited.body["verdict"] == "not needed"
+
+
+def test_nothing_is_begun_with_uncommitted_code(checkout: Checkout) -> None:
+    checkout.submit(*names(0, 1))
+    checkout.repository.append("tasks/train.py", "# changed\n")
+    with pytest.raises(ExpungeError, match=r"tasks/train\.py differs from the last commit"):
+        checkout.process()
+
+
+def test_the_chain_falls_back_to_retraining(checkout: Checkout) -> None:
+    checkout.set(chain=["none", "reinit"])
+    request = checkout.submit(*names(0, 1))
+    assert checkout.process() == []
+    methods = [e.body["method"] for e in checkout.desk.show(request.id).events if e.kind == "started"]
+    assert methods == ["none", "retrain"]
+
+
+def test_a_whole_class_can_be_forgotten(checkout: Checkout) -> None:
+    wanted = {"class": ["2"]}
+    request = checkout.submit(samples=wanted)
+    assert checkout.process() == []
+    assert checkout.status(request.id) == "closed"
+    assert not [name for name in ids_in_data() if name.startswith("train/2/")]
+    assert json.loads(Path("data/base/weights.json").read_text())["classes"] == ["0", "1", "2"]
+
+
+def test_a_hold_keeps_the_samples_until_it_is_released(checkout: Checkout) -> None:
+    (name,) = names(0, 7)
+    held = checkout.submit(name)
+    checkout.desk.decide("held", held.id, by="legal", reason="a lawsuit")
+    other = checkout.submit(name, *names(0, 8), requester="crm:2")
+    assert checkout.process() == []
+    assert checkout.status(held.id) == "validated"
+    assert checkout.status(other.id) == "promoted"
+    assert Path("data/images", name).exists()
+    assert any("legal hold" in line for line in checkout.logged)
+    checkout.desk.decide("released", held.id, by="legal", reason="it is over")
+    assert checkout.process() == []
+    assert checkout.process() == []
+    assert checkout.status(held.id) == checkout.status(other.id) == "closed"
+    assert not Path("data/images", name).exists()
