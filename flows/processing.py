@@ -24,7 +24,7 @@ from flows._plan import plan
 from flows._report import Outcome, table
 from flows._stages import execute
 from tasks import journal
-from tasks.errors import Busy, ExpungeError
+from tasks.errors import BusyError, ExpungeError
 from tasks.files import only_writer
 from tasks.params import load
 from tasks.processing.processor import Processor, restore_params
@@ -69,7 +69,7 @@ def process_requests(
             )
             problems = processor.process()
             _report(desk)
-    except Busy as error:
+    except BusyError as error:
         return Completed(name="Skipped", message=str(error))
     except ExpungeError as error:
         return Failed(message=str(error))

@@ -12,5 +12,5 @@ class ExpungeError(Exception):
     """
 
 
-class Busy(ExpungeError):
+class BusyError(ExpungeError):
     """Another process is at work in the same place; waiting helps."""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from filelock import FileLock, Timeout
 
-from tasks.errors import RESTORE, Busy, ExpungeError
+from tasks.errors import RESTORE, BusyError, ExpungeError
 
 STATE = Path(".expunge")
 """Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
@@ -131,7 +131,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    Busy
+    BusyError
         If another process holds it; the message names that process.
     """
     path = STATE / "locks" / (str(folder).replace("/", "-") + ".lock")
@@ -142,7 +142,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         pid = owner.read_text().strip() if owner.exists() else "unknown"
-        raise Busy(
+        raise BusyError(
             f"{folder} is being written by process {pid}; wait for it or end it (kill {pid}), then run again"
         ) from None
     try:

@@ -189,7 +189,7 @@ class Purge:
         for store in self._caches():
             for md5 in objects:
                 store.delete(md5)
-        by = "content: keyed digests of ids and pixels; lineage: what dvc.lock, in all commits, says was made of them"
+        by = "by content, as keyed digests, and by lineage: what dvc.lock of any commit says was made of it"
         items = [Item("DVC cache and remotes", f"{len(objects)} objects", "deleted", by)]
         if sealed:
             items.append(Item("DVC", f"{len(sealed)} superseded weights", self._sealed(), "lineage"))
@@ -209,7 +209,7 @@ class Purge:
         sealed = [each for each in found if self._seals and each.kind != "artifacts"]
         gone = [each for each in found if each not in sealed]
         registry.delete(gone)
-        how = "runs whose inputs or outputs are void objects; their files were deleted, the records of the runs stay"
+        how = "runs that read or wrote void objects; the records of the runs stay"
         items = [Item("MLflow", f"{len(gone)} models and files", "deleted", how)]
         return items + ([Item("MLflow", f"{len(sealed)} models", self._sealed(), how)] if sealed else [])
 

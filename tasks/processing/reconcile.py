@@ -50,13 +50,13 @@ def _mlflow(events: Sequence[Event], params: Params, root: Path) -> Iterator[str
             "expunge rollback, or move the alias back"
         )
     if alias is not None and alias.version == current.version and alias.weights != current.weights:
-        yield f"MLflow: version {alias.version} says it has other weights than the ledger's {current.weights[:12]}…"
+        yield f"MLflow: version {alias.version} has other weights than the ledger's {current.weights[:12]}…"
     if current.version is not None and current.version not in known:
         yield f"MLflow: version {current.version}, which is in production, is not in the registry"
     runs = {str(key) for event in events for key in (event.body.get("runs") or {}).values()}
     lost = runs - set(run_ids(runs, root))
     if lost:
-        yield f"MLflow: {len(lost)} of {len(runs)} runs that the ledger names were not sent from here, or its map is lost"
+        yield f"MLflow: {len(lost)} of {len(runs)} runs that the ledger names were not sent from here"
 
 
 def _prefect(requests: Sequence[Request], environ: Mapping[str, str]) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _prefect(requests: Sequence[Request], environ: Mapping[str, str]) -> Iterato
             which = (
                 f"flow run {flow['name']} is {state or 'unknown'} to it" if flow else "no flow run is named"
             )
-            yield f"Prefect: {batch.id} is running, but {which}; the next run of process-requests goes on with it"
+            yield f"Prefect: {batch.id} is running, but {which}; the next run of process-requests goes on"
 
 
 def _base(events: Sequence[Event]) -> Iterator[str]:

@@ -22,7 +22,7 @@ def why_forbidden(events: Sequence[Event], version: str) -> str | None:
     made = [event for event in events if event.kind in {"adopted", "promoted", "rolled-back"}]
     known = [event for event in made if event.body["version"] == version]
     if not known:
-        return f"version {version} was never in production, as far as the ledger knows; nothing says what it has seen"
+        return f"version {version} was never in production; nothing says what it has seen"
     # what a batch erased is told by its promotion, and the same version may have been promoted by several
     later = [
         event

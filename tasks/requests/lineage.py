@@ -35,6 +35,7 @@ PER_SAMPLE = frozenset(
 
 WORKSPACE = "workspace"
 RUN_CACHE = "run cache"
+DAMAGED = (YAMLError, ValueError, KeyError, TypeError, ExpungeError)
 RESTORE_LOCK = "restore it: git checkout -- dvc.lock"
 
 
@@ -142,7 +143,7 @@ def forget_in_lock(path: Path, void: Collection[str]) -> list[str]:
         return []
     yaml, gone = YAML(), {bare(md5) for md5 in void}  # as DVC itself writes it
     lock = _parsed(path.read_bytes(), yaml)
-    stages = lock["stages"]
+    stages = lock.get("stages", {})
     void_stages = [name for name, entry in stages.items() if gone & _Run.of(name, entry, ()).made]
     for name in void_stages:
         del stages[name]
@@ -188,7 +189,7 @@ def _of_locks(locks: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[_Run]:
     yaml = YAML(typ="safe")
     for revs, text in locks:
         try:
-            stages = _parsed(text, yaml)["stages"]
+            stages = _parsed(text, yaml).get("stages", {})
             runs = [_Run.of(name, entry, revs) for name, entry in stages.items()]
         except ExpungeError:
             if WORKSPACE in revs:
@@ -201,18 +202,16 @@ def _of_run_caches(root: Path) -> Iterator[_Run]:
     yaml = YAML(typ="safe")
     for store in (DvcCache(root), *remotes(root)):
         for text in store.runs():
-            with suppress(
-                YAMLError, ValueError, ExpungeError
-            ):  # a damaged entry, which DVC does not use either
+            with suppress(*DAMAGED):  # an entry that DVC drops, too
                 entry = yaml.load(text)
                 yield _Run.of(str(entry["cmd"]), entry, (RUN_CACHE,))
 
 
 def _parsed(lock: bytes, yaml: YAML) -> Any:
     try:
-        value = yaml.load(lock)
-        value["stages"].items()
-    except (YAMLError, ValueError, AttributeError, KeyError, TypeError):
+        value = yaml.load(lock) or {}
+        value.get("stages", {}).items()
+    except (YAMLError, ValueError, AttributeError):
         raise ExpungeError(f"dvc.lock is damaged; {RESTORE_LOCK}") from None
     return value
 

@@ -210,11 +210,13 @@ def _sqlite(content: Path | bytes, search: _Search) -> None:
             database.text_factory = lambda text: text.decode(errors="replace")
             tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             for (table,) in tables:
-                with contextlib.suppress(sqlite3.Error):  # a damaged table, or one of a missing module
+                with contextlib.suppress(
+                    sqlite3.Error, ValueError
+                ):  # a damaged table, or one of a missing module
                     rows = database.execute('SELECT * FROM "{}"'.format(table.replace('"', '""')))  # noqa: S608
                     while some := rows.fetchmany(ROWS):
                         _cells(some, search)
-    except sqlite3.Error:
+    except (sqlite3.Error, ValueError):  # ValueError: its message names what is no text
         return
 
 

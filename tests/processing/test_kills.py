@@ -1,0 +1,166 @@
+"""Whatever ends the process, the next one goes on: one effect each, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.processing import processor as processing
+from tasks.processing import production, purge
+from tasks.processing.repository import Repository, anchors_in_git
+from tasks.requests import certificate
+from tasks.requests.batches import Batch
+from tasks.requests.erased import Erased
+from tasks.requests.ledger import check_chain
+from tests.processing.conftest import Checkout, names
+from tests.processing.quick import quick
+
+__all__ = ["quick"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+POINTS: list[tuple[Any, str]] = [
+    (processing, "open_batch"),
+    (processing, "override"),
+    (processing, "decide"),
+    (production, "take_over"),
+    (production, "write_text"),
+    (Erased, "write"),
+    (Repository, "commit"),
+    (Batch, "record"),
+    (purge.Purge, "carry_out"),
+    (purge.Purge, "_split_again"),
+    (purge.originals, "remove"),
+    (certificate, "write"),
+]
+
+
+def dying(function: Callable[..., Any], at: int, *, after: bool) -> Callable[..., Any]:
+    """Return the function with a kill before or after its call number ``at``, from 1."""
+    calls = [0]
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at and not after:
+            raise Killed
+        result = function(*arguments, **named)
+        if calls[0] == at:
+            raise Killed
+        return result
+
+    return called
+
+
+def go(checkout: Checkout, run: Any) -> list[str]:
+    checkout.time += timedelta(minutes=15)
+    return checkout.processor(run).process()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("where", "name"), POINTS, ids=[name for _, name in POINTS])
+def test_a_kill_at_any_step_is_made_good(
+    checkout: Checkout, quick: Any, where: Any, name: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [checkout.submit(*names(0, 1, 2)).id, checkout.submit(*names(0, 2, 3)).id]
+    for at in range(1, 20):  # every call of it
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, dying(getattr(where, name), at, after=after))
+            try:
+                assert go(checkout, quick) == []
+                break
+            except Killed:
+                continue
+    assert at > 1, "it was never called"
+    assert go(checkout, quick) == []
+    gone = names(0, 1, 2, 3)
+    for request in requests:
+        kinds = Counter(checkout.kinds(request))
+        assert checkout.status(request) == "closed"
+        assert {kind: count for kind, count in kinds.items() if count > 1} == {}
+    assert not [path for path in gone if Path("data/images", path).exists()]
+    lines = Erased.read(Path("data/requests/erased.txt")).lines
+    assert len(lines) == len(set(lines)) == 2 * len(gone)
+    subjects = checkout.repository.git("log", "--format=%s").splitlines()
+    assert sum(subject.startswith("Forget") for subject in subjects) == 1
+    promoted = next(event.body for event in checkout.desk.ledger.events() if event.kind == "promoted")
+    assert production.digest_of(production.BASE) == promoted["weights"]
+    assert not processing.IDS_FILE.exists()
+    check_chain(checkout.desk.ledger.events(), anchors_in_git(checkout.root))
+
+
+def test_sigkill_in_a_stage_leaves_the_users_parameters_to_be_put_back(checkout: Checkout) -> None:
+    before = Path("params.yaml").read_text()
+    checkout.set(batch_hours=0)
+    request = checkout.submit(*names(0, 1), received_at="2026-05-01T00:00:00Z")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.cli", "process"],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=checkout.repository.environment,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "tasks.retrain" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(0.5)  # the lock of the stage goes with its process
+    text = Path("params.yaml").read_text()
+    assert "start: base" in text
+    assert checkout.status(request.id) == "running"
+    assert checkout.process() == []
+    assert checkout.status(request.id) == "closed"
+    assert "start: base" not in Path("params.yaml").read_text()
+    assert before.count("\n") == Path("params.yaml").read_text().count("\n")
+    assert checkout.kinds(request.id).count("started") == 1
+
+
+def test_a_failed_stage_is_tried_again_and_then_waits_for_a_person(checkout: Checkout, quick: Any) -> None:
+    from tasks.errors import ExpungeError
+
+    request = checkout.submit(*names(0, 1)).id
+
+    def broken(target: str, tags: Any) -> str:
+        raise ExpungeError("no space left")
+
+    for _ in range(5):
+        checkout.time += timedelta(minutes=15)
+        checkout.processor(broken).process()
+    kinds = checkout.kinds(request)
+    assert kinds.count("failed") == 3
+    assert checkout.status(request) == "failed"
+    assert any("waits for a person" in line for line in checkout.logged)
+    checkout.desk.decide("retried", request, by="me")
+    assert go(checkout, quick) == []
+    assert checkout.status(request) == "closed"
+
+
+def test_a_second_scheduler_finds_the_door_locked(checkout: Checkout, quick: Any) -> None:
+    from tasks.errors import BusyError
+    from tasks.files import only_writer
+
+    checkout.submit(*names(0, 1))
+    command = [sys.executable, "-m", "tasks.cli", "process"]
+    with only_writer(Path("pipeline")):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=checkout.repository.environment
+        )
+        with pytest.raises(BusyError), only_writer(Path("pipeline")):
+            pass
+    assert done.returncode == 2
+    assert "wait for it" in done.stderr
+    assert checkout.desk.requests()[0].state.status == "validated"
