@@ -29,7 +29,7 @@ class Step:
 
 
 def by_model(version: str) -> Callable[[Event], bool]:
-    """Events about a version of the registered model, or about weights by 12 digits of their SHA-256 or more."""
+    """Events about a version of the registered model, or about weights by 12 digits of their SHA-256."""
 
     def matches(event: Event) -> bool:
         body = event.body

@@ -24,7 +24,7 @@ APPROXIMATE = {
     "remembers": (Decision.NEXT, "part of the forget set can still be recognised"),
     "over-forgotten": (Decision.NEXT, "the forget set stands out"),
 }
-"""What follows from a verdict on an approximate method whose utility passes; ``inconclusive`` is a setting."""
+"""What follows from a verdict on an approximate method that is useful; for ``inconclusive`` see below."""
 
 INCONCLUSIVE = {
     "exact": (Decision.EXACT, "no verdict is possible, and requests.inconclusive asks for the exact method"),

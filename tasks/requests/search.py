@@ -6,8 +6,9 @@ DVC's objects have no names, so the content itself tells what it is:
 - Parquet: every text is compared with the names, every binary cell with the encoded images;
 - SQLite: every text and binary cell; and the file read as text, because freed pages keep their bytes
   (in which neighbouring cells run together, so a database should be compacted with ``VACUUM`` instead);
-- all else is read as text, damaged files too: cells of CSV, strings of JSON, lines, what stands between
-  quotes, and what stands between blanks, brackets and commas; of a path also its ends, ``b/c`` of ``a/b/c``.
+- all else is read as text, damaged files too, and of binary files whatever is readable: cells of CSV,
+  strings of JSON, lines, what stands between quotes, and what stands between blanks, brackets and commas;
+  of a path also its ends, ``b/c`` of ``a/b/c``.
 
 The SHA-256 of the whole content is compared with the encoded images, whatever it is. Of images and weights
 (safetensors) the data is not read as text. Archives and compressed files (zip, gzip) are not opened: what
@@ -40,6 +41,9 @@ Content = bytes | mmap.mmap
 BLOCK = 1 << 22
 """Bytes of text that are read at a time, and then on to the end of the line."""
 
+LONGEST = 4096
+"""Characters of a name: more than that, and no system takes it as a path."""
+
 ROWS = 256
 """Rows of a table that are read at a time."""
 
@@ -49,7 +53,13 @@ CLOSED = (
 )  # fmt: skip
 """How images and archives begin: nothing but the digest of the whole tells anything."""
 
+READABLE = re.compile(
+    rb"(?:[\t\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}){4,}"
+)
+"""Text in a binary file: four characters of UTF-8 or more."""
+
 JSON_STRING = re.compile(r'"([^"\\\n]*(?:\\.[^"\\\n]*)*)"')
+QUOTED = re.compile(r"""(?<=["'`])[^"'`\n]+(?=["'`])""")
 SPANS = re.compile(r"""["'`,\n\r\t]|:\s|=|(?m:^)\s*-\s""")
 TOKENS = re.compile(r"""[\s"'`,;:=|()\[\]{}<>]+""")
 
@@ -255,7 +265,10 @@ def _text(data: Content, search: _Search) -> None:
     start = 0
     while start < len(data) and search.by_name:
         end = data.find(b"\n", start + BLOCK) + 1 or len(data)
-        search.text(data[start:end].decode("utf-8", errors="replace").removeprefix("\ufeff"))
+        block = data[start:end]
+        if b"\0" in block:
+            block = b"\n".join(READABLE.findall(block))
+        search.text(block.decode("utf-8", errors="replace").removeprefix("\ufeff"))
         start = end
 
 
@@ -269,10 +282,13 @@ def _candidates(text: str) -> Iterator[str]:
                     yield from row
     parts = {
         *map(str.strip, SPANS.split(text)),
+        *QUOTED.findall(text),
         *TOKENS.split(text),
         *map(_unescaped, JSON_STRING.findall(text)),
     }
     for part in parts:
+        if len(part) > LONGEST:
+            continue
         yield part
         plain = part.rstrip(".!?")
         yield plain

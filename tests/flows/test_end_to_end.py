@@ -64,7 +64,9 @@ class Site:
 
     def holding(self, *wanted: bytes) -> list[Path]:
         """Files of any store, Git's among them, that hold one of these bytes."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        folders = (self.folder, Path(self.repository.environment["PREFECT_HOME"]))
+        found = (path for folder in folders for path in folder.rglob("*"))
+        files = [path for path in found if path.is_file() and not path.is_symlink()]
         return [path for path in files if any(each in path.read_bytes() for each in wanted)]
 
 

@@ -72,9 +72,9 @@ class Checkout:
     def processor(self, run: Callable[[str, Mapping[str, str]], str | None] = run_stages) -> Processor:
         return Processor(root=self.root, desk=self.desk, run=run, environ={}, log=self.logged.append)
 
-    def process(self) -> list[str]:
+    def process(self, run: Callable[[str, Mapping[str, str]], str | None] = run_stages) -> list[str]:
         self.time += timedelta(minutes=15)
-        return self.processor().process()
+        return self.processor(run).process()
 
     def kinds(self, request: str) -> list[str]:
         return [event.kind for event in self.desk.show(request).events]

@@ -9,12 +9,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.datasets import _originals
 from tasks.processing import processor as processing
 from tasks.processing import production, purge
 from tasks.processing.repository import Repository, anchors_in_git
@@ -43,7 +43,7 @@ POINTS: list[tuple[Any, str]] = [
     (Batch, "record"),
     (purge.Purge, "carry_out"),
     (purge.Purge, "_split_again"),
-    (purge.originals, "remove"),
+    (_originals, "remove"),
     (certificate, "write"),
 ]
 
@@ -64,11 +64,6 @@ def dying(function: Callable[..., Any], at: int, *, after: bool) -> Callable[...
     return called
 
 
-def go(checkout: Checkout, run: Any) -> list[str]:
-    checkout.time += timedelta(minutes=15)
-    return checkout.processor(run).process()
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("where", "name"), POINTS, ids=[name for _, name in POINTS])
 def test_a_kill_at_any_step_is_made_good(
@@ -79,12 +74,12 @@ def test_a_kill_at_any_step_is_made_good(
         with monkeypatch.context() as patch:
             patch.setattr(where, name, dying(getattr(where, name), at, after=after))
             try:
-                assert go(checkout, quick) == []
+                assert checkout.process(quick) == []
                 break
             except Killed:
                 continue
     assert at > 1, "it was never called"
-    assert go(checkout, quick) == []
+    assert checkout.process(quick) == []
     gone = names(0, 1, 2, 3)
     for request in requests:
         kinds = Counter(checkout.kinds(request))
@@ -138,14 +133,13 @@ def test_a_failed_stage_is_tried_again_and_then_waits_for_a_person(checkout: Che
         raise ExpungeError("no space left")
 
     for _ in range(5):
-        checkout.time += timedelta(minutes=15)
-        checkout.processor(broken).process()
+        checkout.process(broken)
     kinds = checkout.kinds(request)
     assert kinds.count("failed") == 3
     assert checkout.status(request) == "failed"
     assert any("waits for a person" in line for line in checkout.logged)
     checkout.desk.decide("retried", request, by="me")
-    assert go(checkout, quick) == []
+    assert checkout.process(quick) == []
     assert checkout.status(request) == "closed"
 
 

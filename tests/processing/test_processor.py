@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,9 @@ from tasks.errors import ExpungeError
 from tasks.processing.repository import anchors_in_git
 from tasks.requests.ledger import check_chain
 from tests.processing.conftest import Checkout, names
+from tests.processing.quick import quick
+
+__all__ = ["quick"]
 
 LIFE = ["received", "validated", "batched", "started", "audited", "promoted", "purged", "closed"]
 
@@ -76,14 +80,16 @@ def test_what_was_erased_never_returns_over_six_requests_with_overlaps(checkout:
     assert not gone & ids_in_data()
 
 
-def test_a_second_request_for_the_same_sample_during_processing_is_covered(checkout: Checkout) -> None:
+def test_a_second_request_for_the_same_sample_during_processing_is_covered(
+    checkout: Checkout, quick: Any
+) -> None:
     first = checkout.submit(*names(0, 1, 2))
     checkout.set(batch_limit=2)
     second = checkout.submit(*names(0, 2), requester="crm:2")
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert checkout.status(first.id) == "closed"
     assert checkout.kinds(second.id) == ["received", "validated", "covered"]
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert checkout.kinds(second.id)[-5:] == LIFE[-5:]
     audited = next(event for event in checkout.desk.show(second.id).events if event.kind == "audited")
     assert audited.body["verdict"] == "not needed"
@@ -96,35 +102,35 @@ def test_nothing_is_begun_with_uncommitted_code(checkout: Checkout) -> None:
         checkout.process()
 
 
-def test_the_chain_falls_back_to_retraining(checkout: Checkout) -> None:
+def test_the_chain_falls_back_to_retraining(checkout: Checkout, quick: Any) -> None:
     checkout.set(chain=["none", "reinit"])
     request = checkout.submit(*names(0, 1))
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     methods = [e.body["method"] for e in checkout.desk.show(request.id).events if e.kind == "started"]
     assert methods == ["none", "retrain"]
 
 
-def test_a_whole_class_can_be_forgotten(checkout: Checkout) -> None:
+def test_a_whole_class_can_be_forgotten(checkout: Checkout, quick: Any) -> None:
     wanted = {"class": ["2"]}
     request = checkout.submit(samples=wanted)
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert checkout.status(request.id) == "closed"
     assert not [name for name in ids_in_data() if name.startswith("train/2/")]
     assert json.loads(Path("data/base/weights.json").read_text())["classes"] == ["0", "1", "2"]
 
 
-def test_a_hold_keeps_the_samples_until_it_is_released(checkout: Checkout) -> None:
+def test_a_hold_keeps_the_samples_until_it_is_released(checkout: Checkout, quick: Any) -> None:
     (name,) = names(0, 7)
     held = checkout.submit(name)
     checkout.desk.decide("held", held.id, by="legal", reason="a lawsuit")
     other = checkout.submit(name, *names(0, 8), requester="crm:2")
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert checkout.status(held.id) == "validated"
     assert checkout.status(other.id) == "promoted"
     assert Path("data/images", name).exists()
     assert any("legal hold" in line for line in checkout.logged)
     checkout.desk.decide("released", held.id, by="legal", reason="it is over")
-    assert checkout.process() == []
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
+    assert checkout.process(quick) == []
     assert checkout.status(held.id) == checkout.status(other.id) == "closed"
     assert not Path("data/images", name).exists()

@@ -1,0 +1,306 @@
+"""What was erased leaves every store of a real DVC repository, and what is kept stays as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.errors import ExpungeError
+from tasks.files import digest
+from tasks.requests.erased import fingerprint
+from tasks.requests.keys import reference
+from tasks.requests.search import Wanted
+from tasks.requests.stores import DvcCache, DvcRemote, Folder, Hit, Objects, kept_objects, remotes
+from tests.functional.repository import Repository, environment
+
+KEY = b"k" * 32
+ERASED = "train/cat/my ä 1.png"
+TWIN, TWIN_KEPT = "train/cat/2.png", "train/dog/2 too.png"
+"""Two names of the same bytes: only the first is erased."""
+NAMES = (ERASED, TWIN, TWIN_KEPT, *(f"train/dog/{number}.png" for number in range(6)))
+IMAGES = dict(
+    zip(NAMES, np.random.default_rng(3).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8), strict=True)
+)
+IMAGES[TWIN_KEPT] = IMAGES[TWIN]
+
+SCRIPT = """
+import csv, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+stage, out = sys.argv[1], Path("data") / sys.argv[1]
+out.mkdir(parents=True, exist_ok=True)
+if stage == "split":
+    names = sorted(path.relative_to("data/source").as_posix() for path in Path("data/source").rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(Path("data/source", name))).transpose(2, 0, 1) for name in names])
+    np.save(out / "images.npy", images)
+    for table in ("samples.csv", "manifest.csv"):
+        with open(out / table, "w", newline="") as file:
+            csv.writer(file).writerows([["sample_id", table], *([name, "train"] for name in names)])
+    (out / "classes.json").write_text('["cat", "dog"]')
+elif stage == "train":
+    images = np.load("data/split/images.npy").astype("float64")
+    (out / "weights.safetensors").write_bytes(images.mean(axis=0).tobytes())
+    np.save(out / "logits.npy", images.mean(axis=(1, 2, 3)))
+    (out / "metrics.json").write_text(str(len(images)))
+else:
+    (out / "report.html").write_text(Path("data/split/classes.json").read_text())
+"""
+STAGES = """\
+stages:
+  split:
+    cmd: python make.py split
+    deps: [make.py, data/source]
+    outs: [data/split/images.npy, data/split/samples.csv, data/split/manifest.csv, data/split/classes.json]
+  train:
+    cmd: python make.py train
+    deps: [data/split/images.npy]
+    outs: [data/train/weights.safetensors, data/train/logits.npy, data/train/metrics.json]
+  report:
+    cmd: python make.py report
+    deps: [data/split/classes.json]
+    outs: [data/report/report.html]
+"""
+
+
+def png(name: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(IMAGES[name]).save(file, "png")
+    return file.getvalue()
+
+
+def chw(name: str) -> np.ndarray:
+    return IMAGES[name].transpose(2, 0, 1)
+
+
+def wanted() -> list[Wanted]:
+    """What is known of the samples to erase: the twin's pixels are not, for kept data has the very same."""
+    files = [hashlib.sha256(png(name)).hexdigest() for name in (ERASED, TWIN)]
+    names = frozenset(reference(KEY, kind, name) for kind in ("id", "path") for name in (ERASED, TWIN))
+    pixels = frozenset({reference(KEY, "pixels", fingerprint(chw(ERASED)))})
+    return [Wanted(KEY, names, pixels, frozenset(reference(KEY, "file", each) for each in files))]
+
+
+def erased_repository(folder: Path) -> Repository:
+    """A repository whose last commit is without the samples, and its remote ``store`` beside it."""
+    (folder / "project").mkdir()
+    repository = Repository(folder / "project", environment(folder))
+    repository.git("init", "--quiet", "--initial-branch=main")
+    repository.dvc("init", "--quiet")
+    repository.dvc("remote", "add", "--default", "store", "../store")
+    for name in NAMES:
+        path = repository.root / "data/source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(name))
+    repository.write("make.py", SCRIPT)
+    repository.write("dvc.yaml", STAGES)
+    repository.write(".gitignore", "/data/*/\n!/data/*.dvc\n__pycache__\n")
+    for message in ("first", "erased"):
+        repository.dvc("add", "--quiet", "data/source")
+        repository.dvc("repro")
+        repository.commit(message)
+        repository.dvc("push", "--run-cache")
+        for name in (ERASED, TWIN):
+            (repository.root / "data/source" / name).unlink(missing_ok=True)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return erased_repository(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def repository(original: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    for name, value in original.environment.items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(original.root.parent / "store", tmp_path / "store")
+    return original.copy(tmp_path / "project")
+
+
+def objects(repository: Repository) -> dict[str, bytes]:
+    """Content of every file of cache and remote."""
+    roots = (repository.root / ".dvc/cache", repository.root.parent / "store")
+    return {str(path): path.read_bytes() for root in roots for path in root.rglob("*") if path.is_file()}
+
+
+def holding(contents: dict[str, bytes]) -> list[str]:
+    """Files that hold a sample's bytes or names, told without any of the project's code."""
+    needles = [png(ERASED), chw(ERASED).tobytes()]
+    needles += [text.encode() for name in (ERASED, TWIN) for text in (name, json.dumps(name)[1:-1])]
+    return sorted(path for path, content in contents.items() if any(needle in content for needle in needles))
+
+
+def purge(store: Objects) -> list[Hit]:
+    hits = list(store.search(wanted()))
+    for hit in hits:
+        if not hit.shared:
+            store.delete(hit.item)
+    return hits
+
+
+def test_nothing_is_left_in_cache_and_remote(repository: Repository) -> None:
+    before = objects(repository)
+    held = holding(before)
+    assert len(held) == 2 * 5  # the image, the folder's list, images.npy, two tables
+    stores = [DvcCache(repository.root), *remotes(repository.root)]
+    assert [store.name for store in stores] == ["DVC cache", "DVC remote store"]
+    shared = digest(repository.root / "data/source" / TWIN_KEPT)
+    for store in stores:
+        hits = purge(store)
+        assert len({hit.item for hit in hits}) == len(hits) == 5 + 1
+        assert [(hit.item, hit.why) for hit in hits if hit.shared] == [(shared, "shared with kept data")]
+        assert [hit.shared for hit in store.search(wanted())] == [True]
+        store.delete("0" * 32)
+        store.delete(hits[0].item)
+    after = objects(repository)
+    assert holding(after) == []
+    gone = set(before) - set(after)
+    assert {path for path in gone if "/runs/" not in path} == set(held)
+    assert after == {path: content for path, content in before.items() if path not in gone}
+    void = {Path(path).parent.name + Path(path).name for path in held}
+    assert not any(
+        md5.encode() in content for md5 in void for path, content in after.items() if "/runs/" in path
+    )
+
+
+def test_what_is_kept_still_works(repository: Repository) -> None:
+    for store in (DvcCache(repository.root), *remotes(repository.root)):
+        purge(store)
+    workspace = repository.contents()
+    assert repository.dvc("status").strip() == "Data and pipelines are up to date."
+    repository.dvc("push", "--run-cache")
+    assert "didn't change, skipping" in repository.dvc("repro", "--pull")
+    shutil.rmtree(repository.root / "data/split")
+    shutil.rmtree(repository.root / "data/source")
+    repository.dvc("checkout")
+    assert repository.contents() == workspace
+    shutil.rmtree(repository.root / ".dvc/cache")
+    shutil.rmtree(repository.root / "data/train")
+    repository.dvc("pull", "--run-cache")
+    assert repository.contents() == workspace
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_dvc_never_restores_what_is_gone(repository: Repository) -> None:
+    for store in (DvcCache(repository.root), *remotes(repository.root)):
+        purge(store)
+    for name in (ERASED, TWIN):  # as in a backup
+        (repository.root / "data/source" / name).write_bytes(png(name))
+    repository.dvc("add", "data/source")
+    (repository.root / "dvc.lock").unlink()
+    assert "Running stage 'split'" in repository.dvc("repro", "--pull", "split")
+
+
+def test_the_twin_of_a_kept_file_is_shared_only_while_that_is_kept(repository: Repository) -> None:
+    assert digest(repository.root / "data/source" / TWIN_KEPT) in kept_objects(repository.root, wanted())
+    (repository.root / "data/source" / TWIN_KEPT).unlink()
+    repository.dvc("add", "data/source")
+    assert not any(hit.shared for hit in DvcCache(repository.root).search(wanted()))
+    for path in (repository.root / ".dvc/cache").rglob("*.dir"):
+        path.unlink()
+    with pytest.raises(
+        ExpungeError, match=r"source\.dvc: its list of files is not in the cache; get it: dvc fetch"
+    ):
+        list(DvcCache(repository.root).search(wanted()))
+
+
+def test_damaged_objects_and_objects_of_dvc_2_are_searched(repository: Repository) -> None:
+    cache = repository.root / ".dvc/cache"
+    for path in (cache / "files/md5").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(path.read_bytes()[:100])
+    old = cache / "ab" / ("c" * 30)
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(png(ERASED))
+    old.chmod(0o444)
+    hits = purge(DvcCache(repository.root))
+    assert ("ab" + "c" * 30, "is the image file of a sample") in [(hit.item, hit.why) for hit in hits]
+    assert not old.exists()
+
+
+def test_an_object_is_deleted_and_its_link_in_the_workspace_stays(repository: Repository) -> None:
+    repository.dvc("config", "cache.type", "hardlink")
+    repository.dvc("config", "cache.dir", "../elsewhere")
+    (repository.root / ".dvc/cache").rename(repository.root.parent / "elsewhere")
+    repository.dvc("checkout", "--relink")
+    path = repository.root / "data/split/images.npy"
+    assert path.stat().st_nlink == 2
+    content, store = path.read_bytes(), DvcCache(repository.root)
+    store.delete(digest(path))
+    assert path.read_bytes() == content
+    assert path.stat().st_nlink == 1
+    assert len(purge(store)) == 6
+
+
+def test_a_remote_that_is_no_folder_is_searched_object_by_object(repository: Repository) -> None:
+    from dvc.fs import MemoryFileSystem
+
+    class InMemory(Objects):
+        def _open(self) -> tuple[object, str]:
+            return fs, "/bucket/store"
+
+    fs, store = MemoryFileSystem(global_store=False), repository.root.parent / "store"
+    for path in store.rglob("*"):
+        if path.is_file():
+            fs.pipe_file(f"/bucket/store/{path.relative_to(store).as_posix()}", path.read_bytes())
+    fs.pipe_file("/bucket/store/notes/of somebody else.txt", ERASED.encode())
+    fs.pipe_file("/bucket/other/files/md5/ab/" + "c" * 30, ERASED.encode())
+    expected = purge(DvcRemote(repository.root, "store"))
+    hits = purge(InMemory("memory", repository.root))
+    assert sorted(hit.item for hit in hits) == sorted(hit.item for hit in expected)
+    left = {path: fs.cat_file(path) for path in fs.find("/bucket")}
+    assert len(holding(left)) == 2
+    assert len(left) - 2 == len([path for path in store.rglob("*") if path.is_file()])
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://example.org/x", "DVC remote far cannot be searched"),
+        ("s3://bucket/x", "DVC remote far cannot be used"),
+    ],
+)
+def test_a_remote_that_cannot_be_searched_is_told_in_a_line(
+    repository: Repository, url: str, message: str
+) -> None:
+    repository.dvc("remote", "add", "far", url)
+    store = remotes(repository.root)[0]
+    with pytest.raises(ExpungeError, match=message) as caught:
+        list(store.search(wanted()))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    for name in ("a/.git/x", "a/skipped/x", "a/ä/x", "a/kept.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("nothing" if "kept" in name else f"lost {TWIN}")
+    (tmp_path / "a" / ERASED).parent.mkdir(parents=True)
+    (tmp_path / "a" / ERASED).write_text("")
+    (tmp_path / "a/link").symlink_to(tmp_path / "a/ä/x")
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a")
+    os.mkfifo(tmp_path / "a/pipe")
+    return Folder("workspace", tmp_path / "a", skip=["skipped"])
+
+
+def test_a_folder_is_searched_by_path_and_content(folder: Folder) -> None:
+    hits = {Path(hit.item).relative_to(folder.path).as_posix(): hit.why for hit in folder.search(wanted())}
+    assert hits == {ERASED: "has the name of a sample", "ä/x": "holds names of samples: 1"}
+    for hit in folder.search(wanted()):
+        folder.delete(hit.item)
+        folder.delete(hit.item)
+    assert list(folder.search(wanted())) == []
+    assert (folder.path / "kept.txt").read_text() == "nothing"
+    assert list(Folder("none", folder.path / "none").search(wanted())) == []
