@@ -31,6 +31,7 @@ from tasks.processing.processor import Processor, restore_params
 from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +69,9 @@ def process_requests(
                 log=log.info,
             )
             problems = processor.process()
+            for request in desk.requests() if desk.settings.approval else ():
+                if request.state.status is Status.VALIDATED:
+                    log.info("Request %s waits for approval: expunge approve %s", request.id, request.id)
             _report(desk)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))

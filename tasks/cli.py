@@ -169,6 +169,15 @@ def retry(request: RequestId, reason: Reason = "", by: By = "", as_json: AsJson 
     _decide("retried", request, by, reason, as_json)
 
 
+@app.command("destroy-key")
+def destroy_key(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
+    """Destroy the key of a request that has ended: nobody can tell then which samples it named."""
+    with _errors():
+        opened = desk()
+        ended = opened.destroy_key(request, by=by or getpass.getuser(), reason=reason)
+    _print_request(opened, ended, as_json)
+
+
 @app.command()
 def process(as_json: AsJson = False) -> None:
     """Carry out what waits, as the deployment process-requests does, without Prefect."""

@@ -366,6 +366,7 @@ class Processor:
             f"Forget {len(batch.requests)} request(s), {batch.id}",
             trailers={name: str(value) for name, value in links.items() if value},
         )
+        self._link(audited, {"expunge.commit": commit, "expunge.version": str(version)})
         with self.desk.ledger.writing() as writer:
             for request in batch.requests:
                 writer.append(
@@ -473,6 +474,12 @@ class Processor:
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
     # shared
+
+    def _link(self, audited: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Tell the runs of a batch what became of them."""
+        registry = production.models(self.params, self.root)
+        for key in {*audited["runs"].values(), audited["pipeline"]} - {None} if registry else ():
+            registry.tag_run(key, tags)
 
     def _commit(
         self,

@@ -94,6 +94,7 @@ class Purge:
         found: list[Store] = [
             Folder("workspace", self.root / "data"),
             Folder("state", self.root / STATE),
+            Folder("DVC's temporary files", self.root / ".dvc/tmp"),
             *self._caches(),
         ]
         found += [

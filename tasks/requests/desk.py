@@ -26,7 +26,7 @@ from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 SKEW = timedelta(minutes=5)
 """How far another machine's clock may run ahead of ours."""
 
-NEEDS_REASON = frozenset({"refused", "extended", "held", "released"})
+NEEDS_REASON = frozenset({"refused", "extended", "held", "released", "key-destroyed"})
 """Decisions that must be explained."""
 
 FRUITLESS = frozenset({Status.REJECTED, Status.REFUSED, Status.DUPLICATE})
@@ -248,6 +248,21 @@ class Desk:
             if kind == "extended":
                 body["due_at"] = self._extended(writer, request)
             writer.append(kind, request, **body)
+        return self.show(request)
+
+    def destroy_key(self, request: str, *, by: str, reason: str) -> Request:
+        """Destroy the key of a request that has ended: nobody can tell any more which samples it named.
+
+        The event comes first: a key that is said to be gone and is not can be destroyed again.
+
+        Raises
+        ------
+        ExpungeError
+            If the request has not ended, or no reason is given.
+        """
+        if "key-destroyed" not in self.show(request).state.seen:
+            self.decide("key-destroyed", request, by=by, reason=reason)
+        self.keys.destroy(request)
         return self.show(request)
 
     def show(self, request: str) -> Request:

@@ -148,8 +148,9 @@ class _Search:
         for each in self.wanted if self.by_name else ():
             for candidate in candidates:
                 with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair: no name
-                    met = {reference(each.key, kind, candidate) for kind in ("id", "path")}
-                    self.names |= met & each.names
+                    met = [reference(each.key, kind, candidate) for kind in ("id", "path")]
+                    if not each.names.isdisjoint(met):
+                        self.names.add(met[0])  # one name, even if it is both
 
     def image(self, value: str) -> None:
         for each in self.wanted:

@@ -107,6 +107,8 @@ TRANSITIONS = {
         _from(S.BATCHED, S.RUNNING, S.AUDITED, S.PROMOTED, S.PURGED), S.FAILED, on_hold=True
     ),
     "retried": Transition(_from(S.FAILED), None, back=True),
+    # afterwards
+    "key-destroyed": Transition(ENDED, None, once=True),
 }
 """Every kind of event in a request's life. A second ``started`` is the next method of the chain; ``covered``
 says that another batch erased some of its samples. A hold stops what cannot be undone: the purge. It also

@@ -292,13 +292,12 @@ def remotes(root: Path) -> list[DvcRemote]:
 @contextmanager
 def _opened(root: Path, what: str = "DVC") -> Iterator[Any]:
     from dvc.exceptions import DvcException
-    from dvc.fs import RemoteMissingDepsError
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
             yield repo
-    except (DvcException, RemoteMissingDepsError) as error:
+    except (DvcException, ImportError) as error:  # ImportError: a plugin such as dvc-s3 is not there
         raise ExpungeError(f"{what} cannot be used: {str(error).splitlines()[0]}") from None
 
 

@@ -7,10 +7,11 @@
 ``store``               an MLflow tracking store: experiments, and runs that are found by our keys
 ``replay``              entries of a journal, written to its run
 ``model``               a stage's weights as an MLflow model
+``registry``            versions of the registered model, the one in production, what must go
 ``parent``              the run of a whole pipeline: its stages, executed and cached, and its figures
 ======================  ==============================================================================
 
-Only ``store``, ``replay``, ``model`` and ``parent`` import mlflow, and only a sender imports them.
+Only ``store``, ``replay``, ``model``, ``parent`` and ``registry`` import mlflow; all but the last only a sender imports.
 """
 
 from __future__ import annotations

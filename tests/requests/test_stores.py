@@ -41,7 +41,7 @@ stage, out = sys.argv[1], Path("data") / sys.argv[1]
 out.mkdir(parents=True, exist_ok=True)
 if stage == "split":
     names = sorted(path.relative_to("data/source").as_posix() for path in Path("data/source").rglob("*.png"))
-    images = np.stack([np.asarray(Image.open(Path("data/source", name))).transpose(2, 0, 1) for name in names])
+    images = np.stack([np.asarray(Image.open(f"data/source/{name}")).transpose(2, 0, 1) for name in names])
     np.save(out / "images.npy", images)
     for table in ("samples.csv", "manifest.csv"):
         with open(out / table, "w", newline="") as file:
@@ -103,7 +103,6 @@ def erased_repository(folder: Path) -> Repository:
         path.write_bytes(png(name))
     repository.write("make.py", SCRIPT)
     repository.write("dvc.yaml", STAGES)
-    repository.write(".gitignore", "/data/*/\n!/data/*.dvc\n__pycache__\n")
     for message in ("first", "erased"):
         repository.dvc("add", "--quiet", "data/source")
         repository.dvc("repro")
@@ -216,8 +215,8 @@ def test_the_twin_of_a_kept_file_is_shared_only_while_that_is_kept(repository: R
 
 def test_damaged_objects_and_objects_of_dvc_2_are_searched(repository: Repository) -> None:
     cache = repository.root / ".dvc/cache"
-    for path in (cache / "files/md5").rglob("*"):
-        if path.is_file():
+    for path in (cache / "files/md5").glob("*/*"):
+        if path.suffix != ".dir":
             path.chmod(0o644)
             path.write_bytes(path.read_bytes()[:100])
     old = cache / "ab" / ("c" * 30)

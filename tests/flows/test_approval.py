@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+
+from flows.approval import approve_request
+from tasks.errors import ExpungeError
+from tasks.requests.batches import choose
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk
+from tests.flows.project import until
+from tests.requests.conftest import catalogue, clock, desk, root, submission
+
+__all__ = ["catalogue", "clock", "desk", "root"]
+
+pytestmark = [
+    pytest.mark.usefixtures("server"),
+    # Prefect's clients leave their sockets to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class Asked:
+    """A run of the flow that waits for its form, in a thread of its own."""
+
+    def __init__(self, request: str) -> None:
+        self.state: Any = None
+        context = contextvars.copy_context()
+        self.thread = threading.Thread(target=lambda: context.run(self._run, request))
+        self.thread.start()
+
+    def _run(self, request: str) -> None:
+        self.state = approve_request(request, wait_seconds=60, return_state=True)
+
+    def paused(self) -> UUID:
+        def found() -> list[Any]:
+            with get_client(sync_client=True) as client:
+                runs = client.read_flow_runs()
+            return [run for run in runs if run.state_name == "Paused"]
+
+        until(found, seconds=60, what="the pause")
+        return UUID(str(found()[0].id))
+
+    def answer(self, run: UUID, **values: str) -> None:
+        with get_client(sync_client=True) as client:
+            done = client.resume_flow_run(run, run_input=values)
+        if done.status != "ACCEPT" and str(getattr(done.status, "value", "")) != "ACCEPT":
+            raise ExpungeError(str(done.details))
+
+
+@pytest.fixture
+def asked(
+    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Asked]]:
+    monkeypatch.setattr("flows.approval.ROOT", root)
+    monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
+    monkeypatch.setattr("flows.approval.load", lambda: type("P", (), {"requests": desk.settings}))
+    request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
+    waiting = Asked(request)
+    yield request, waiting
+    waiting.thread.join(90)
+
+
+def test_a_person_approves_in_a_form_that_is_checked_first(asked: tuple[str, Asked], desk: Desk) -> None:
+    request, waiting = asked
+    run = waiting.paused()
+    with pytest.raises((ExpungeError, PrefectHTTPStatusError)):
+        waiting.answer(run, decision="perhaps", by="me", reason="so")
+    with pytest.raises((ExpungeError, PrefectHTTPStatusError)):
+        waiting.answer(run, decision="approve", by="", reason="so")
+    assert str(desk.show(request).state.status) == "validated"
+    waiting.answer(run, decision="approve", by="officer", reason="checked")
+    waiting.thread.join(60)
+    assert waiting.state.is_completed()
+    decided = desk.show(request)
+    assert str(decided.state.status) == "approved"
+    assert decided.events[-1].body == {"by": "officer", "reason": "checked"}
+
+
+def test_without_an_approval_nothing_is_batched_where_it_is_asked_for(
+    desk: Desk, catalogue: Catalogue, clock: Any
+) -> None:
+    strict = desk.settings.model_copy(update={"approval": True, "batch_size": 1})
+    guarded = Desk(desk.ledger, desk.keys, strict, clock)
+    request = guarded.submit(submission(), "r.json", catalogue, channel="cli").request
+    assert choose(guarded.ready(), strict, clock() + timedelta(days=2)) == []
+    guarded.decide("approved", request.id, by="me")
+    assert [each.id for each in choose(guarded.ready(), strict, clock())] == [request.id]
+
+
+def test_a_request_that_cannot_be_approved_is_not_asked_about(
+    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.approval.ROOT", root)
+    monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
+    monkeypatch.setattr("flows.approval.load", lambda: type("P", (), {"requests": desk.settings}))
+    request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
+    desk.decide("refused", request, by="me", reason="a copy")
+    state = approve_request(request, return_state=True)
+    assert state.is_failed()
+    assert "is refused" in str(state.message)
