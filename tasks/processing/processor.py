@@ -47,6 +47,9 @@ BY = "process-requests"
 NOTHING_LEFT = "nothing left"
 """Method of a batch all of whose samples other batches have erased."""
 
+GUARANTEES = {EXACT: "exact", NOTHING_LEFT: "covered"}
+"""What a method promises; all others are ``approximate``."""
+
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
 
@@ -371,7 +374,7 @@ class Processor:
             for request in batch.requests:
                 writer.append(
                     "promoted", request.id, batch=batch.id, method=method, version=version, weights=weights,
-                    guarantee="exact" if method in {EXACT, NOTHING_LEFT} else "approximate",
+                    guarantee=GUARANTEES.get(method, "approximate"),
                     commit=commit, lock=digest(Path("dvc.lock"), "sha256"), content=content[request.id],
                 )  # fmt: skip
             for name, samples in covered.items():

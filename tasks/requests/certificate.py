@@ -32,7 +32,7 @@ from tasks.requests.states import state_of
 
 SCHEMA = "expunge/certificate/1"
 
-LARGEST = 16 * 2**20
+LARGEST = 64 * 2**20
 """Bytes of a certificate that is read."""
 
 DECISIONS = frozenset({"approved", "refused", "held", "released", "extended", "retried"})
@@ -46,9 +46,9 @@ KINDS = {
 
 STATEMENT = (
     "This certificate records what was done to carry out the request: the samples that it names by digest "
-    "were taken out of the data set that it names by digest, the model in use was replaced by the one it "
-    "names, and the stores listed under purge were dealt with as stated there. It is the account of whoever "
-    "signed it. It is no proof that the model has forgotten the samples."
+    "were taken out of the data set that it names by digest, the model in use is now the one that it names "
+    "as the one after, and the stores listed under purge were dealt with as stated there. It is the account "
+    "of whoever signed it. It is no proof that the model has forgotten the samples."
 )
 
 STARTED = ("batch", "attempt", "method", "base", "flow_run", "commit")
@@ -87,7 +87,7 @@ def build(
     request
         Its id.
     events
-        The request's, oldest first, up to and including ``purged``.
+        The request's, oldest first. Those after ``purged`` are left out, so a second try makes the same.
     environment
         Versions of what ran; JSON values.
     digests
@@ -101,12 +101,14 @@ def build(
     Raises
     ------
     ExpungeError
-        If the last event is not ``purged``: it is too early for a certificate.
+        If there is no event ``purged``: it is too early for a certificate.
     """
     if any(event.request != request for event in events):
         raise ValueError(f"there are events that are not of request {request}")
-    if not events or events[-1].kind != "purged":
+    kinds = [event.kind for event in events]
+    if "purged" not in kinds:
         raise ExpungeError(f"request {request}: a certificate is made once its samples are purged")
+    events = events[: kinds.index("purged") + 1]
     received, validated, promoted = (_last(events, kind) for kind in ("received", "validated", "promoted"))
     started, audited, purged = (_last(events, kind) for kind in ("started", "audited", "purged"))
     due = [event.body["due_at"] for event in events if "due_at" in event.body]
@@ -203,15 +205,21 @@ def _figures(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _guarantee(promoted: Mapping[str, Any]) -> str | None:
-    if promoted.get("guarantee") == "exact":
+    method, guarantee = promoted.get("method"), promoted.get("guarantee")
+    if guarantee == "exact":
         return (
             "Exact: the model was trained from scratch on a data set without the samples; that holds by "
             "construction, if code and data are those that the digests name."
         )
-    if promoted.get("guarantee") == "approximate":
+    if guarantee == "approximate":
         return (
-            f"Approximate: the method {promoted.get('method')} changed the model that had been trained on "
-            "the samples; only the audit's statistics speak for it, and nothing is guaranteed."
+            f"Approximate: the method {method} changed the model that had been trained on the samples; only "
+            "the audit's statistics speak for it, and nothing is guaranteed."
+        )
+    if guarantee == "covered":
+        return (
+            "As other batches gave it: they had erased every sample before, so this one did not change the "
+            "model; what they guarantee stands in the certificates of their requests."
         )
     return None
 

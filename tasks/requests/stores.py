@@ -237,6 +237,9 @@ class Objects:
         with suppress(FileNotFoundError):
             if fs.lexists(path):
                 fs.remove(path)
+        if relative.startswith("runs/") and fs.protocol == "local":
+            with suppress(OSError):  # it holds another entry; an empty folder makes `dvc repro` fail
+                Path(path).parent.rmdir()
 
     @contextmanager
     def _local(self, path: str) -> Iterator[Path]:

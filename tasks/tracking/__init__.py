@@ -11,7 +11,8 @@
 ``parent``              the run of a whole pipeline: its stages, executed and cached, and its figures
 ======================  ==============================================================================
 
-Only ``store``, ``replay``, ``model``, ``parent`` and ``registry`` import mlflow; all but the last only a sender imports.
+Only ``store``, ``replay``, ``model``, ``parent`` and ``registry`` import mlflow; nothing but a sender imports the
+first four.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from tasks.processing.reconcile import differences
 from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
 from tasks.requests.ledger import Event
-from tasks.requests.search import Wanted
 from tasks.requests.summary import summarise
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick, run_stages
@@ -60,8 +59,9 @@ def test_a_base_that_was_replaced_by_hand_stops_everything(checkout: Checkout, q
     alarms = audit_production(checkout.desk, load(), checkout.root).alarms
     assert any("data/base" in alarm for alarm in alarms)
     second = checkout.submit(*names(0, 2))
-    problems = checkout.process(quick)
-    assert problems or checkout.status(second.id) == "validated"
+    with pytest.raises(ExpungeError, match="data/base does not hold the weights in production"):
+        checkout.process(quick)
+    assert checkout.status(second.id) == "validated"
 
 
 def test_erased_samples_that_are_back_raise_an_alarm(checkout: Checkout, quick: Any) -> None:
@@ -86,7 +86,7 @@ def test_small_requests_are_judged_together_and_a_change_is_told(checkout: Check
         checkout.submit(*names(number, *range(7)))
         assert checkout.process(quick) == []
     found = audit_production(checkout.desk, load(), checkout.root)
-    assert found.body["count"] >= 15
+    assert found.body["count"] >= 9  # as many as val has to compare with
     with checkout.desk.ledger.writing() as writer:
         writer.append("cohort-audited", verdict="something else")
     again = audit_production(checkout.desk, load(), checkout.root)
@@ -158,7 +158,6 @@ def test_verifying_finds_a_copy_anywhere_and_needs_the_key(checkout: Checkout, q
     checkout.desk.destroy_key(request.id, by="me", reason="ten years are over")
     with pytest.raises(ExpungeError, match="it was destroyed"):
         verify(purge, [checkout.desk.show(request.id)])
-    assert isinstance(Wanted, type)
 
 
 def test_an_open_request_keeps_its_key(checkout: Checkout) -> None:

@@ -120,11 +120,24 @@ def test_the_summary_says_what_the_events_say(document: Document) -> None:
     assert "no proof" in document["statement"]
 
 
-def test_no_guarantee_of_an_approximate_method_and_no_figures_without_audit(events: list[Event]) -> None:
-    approximate = Event(**events[-2].as_json() | {"body": {"guarantee": "approximate", "method": "salun"}})
-    kept = [event for event in events[:-2] if event.body.get("verdict") != "remembers"]
-    made = build("r1", [*kept, approximate, events[-1]], **GIVEN)
-    assert re.match(r"Approximate: the method salun .* nothing is guaranteed\.", made["model"]["guarantee"])
+@pytest.mark.parametrize(
+    ("guarantee", "method", "expected"),
+    [
+        ("exact", "retrain", r"Exact: the model was trained from scratch"),
+        ("approximate", "salun", r"Approximate: the method salun .* nothing is guaranteed\.$"),
+        ("covered", "nothing left", r"As other batches gave it: .* this one did not change the model"),
+    ],
+)
+def test_no_more_is_guaranteed_than_holds(
+    events: list[Event], guarantee: str, method: str, expected: str
+) -> None:
+    promoted = Event(**events[-2].as_json() | {"body": {"guarantee": guarantee, "method": method}})
+    made = build("r1", [*events[:-2], promoted, events[-1]], **GIVEN)
+    assert re.match(expected, made["model"]["guarantee"])
+
+
+def test_an_attempt_without_an_audit_has_no_figures(events: list[Event]) -> None:
+    made = build("r1", [event for event in events if event.body.get("verdict") != "remembers"], **GIVEN)
     found = [(entry["method"], entry["verdict"], len(entry["figures"])) for entry in made["attempts"]]
     assert found == [("salun", None, 0), ("retrain", "indistinguishable", 2)]
 
@@ -145,6 +158,14 @@ def test_a_certificate_is_of_one_request_whose_samples_are_purged(events: list[E
             build("r1", early, **GIVEN)
     with pytest.raises(ValueError, match="not of request r2"):
         build("r2", events, **GIVEN)
+
+
+def test_events_after_the_purge_change_nothing_and_cannot_be_slipped_in(events: list[Event]) -> None:
+    later = Event(99, "2026-06-01", "failed", "r1", {"error": "disk full"}, "0" * 64).sealed()
+    made = build("r1", [*events, later], **GIVEN)
+    assert made == build("r1", events, **GIVEN)
+    made["ledger"]["events"].append(later.as_json())
+    assert failed(sign(made, KEY)) == {"summary"}
 
 
 def test_a_genuine_certificate_passes_after_a_way_through_a_file(document: Document, tmp_path: Path) -> None:
@@ -332,7 +353,7 @@ def test_writing_is_whole_and_idempotent(document: Document, tmp_path: Path) -> 
 WRONG_FILES = {
     "NaN is not a number": b'{"a": NaN}', "'a' stands twice": b'{"a": 1, "a": 1}', "utf-8": b"\xff",
     "recursion": b"[" * 100_000, "Exceeds the limit": b"1" * 5000, "holds no JSON object": b"[]",
-    "larger than 16 MiB": b'"' + b"a" * 2**24 + b'"',
+    "larger than 64 MiB": b'"' + b"a" * 2**26 + b'"',
 }  # fmt: skip
 
 

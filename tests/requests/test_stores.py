@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tasks.errors import ExpungeError
 from tasks.files import digest
@@ -20,66 +16,10 @@ from tasks.requests.erased import fingerprint
 from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
 from tasks.requests.stores import DvcCache, DvcRemote, Folder, Hit, Objects, kept_objects, remotes
-from tests.functional.repository import Repository, environment
+from tests.functional.repository import Repository
+from tests.requests.test_lineage import ERASED, TWIN, TWIN_KEPT, chw, erased_repository, png
 
 KEY = b"k" * 32
-ERASED = "train/cat/my ä 1.png"
-TWIN, TWIN_KEPT = "train/cat/2.png", "train/dog/2 too.png"
-"""Two names of the same bytes: only the first is erased."""
-NAMES = (ERASED, TWIN, TWIN_KEPT, *(f"train/dog/{number}.png" for number in range(6)))
-IMAGES = dict(
-    zip(NAMES, np.random.default_rng(3).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8), strict=True)
-)
-IMAGES[TWIN_KEPT] = IMAGES[TWIN]
-
-SCRIPT = """
-import csv, sys
-from pathlib import Path
-import numpy as np
-from PIL import Image
-stage, out = sys.argv[1], Path("data") / sys.argv[1]
-out.mkdir(parents=True, exist_ok=True)
-if stage == "split":
-    names = sorted(path.relative_to("data/source").as_posix() for path in Path("data/source").rglob("*.png"))
-    images = np.stack([np.asarray(Image.open(f"data/source/{name}")).transpose(2, 0, 1) for name in names])
-    np.save(out / "images.npy", images)
-    for table in ("samples.csv", "manifest.csv"):
-        with open(out / table, "w", newline="") as file:
-            csv.writer(file).writerows([["sample_id", table], *([name, "train"] for name in names)])
-    (out / "classes.json").write_text('["cat", "dog"]')
-elif stage == "train":
-    images = np.load("data/split/images.npy").astype("float64")
-    (out / "weights.safetensors").write_bytes(images.mean(axis=0).tobytes())
-    np.save(out / "logits.npy", images.mean(axis=(1, 2, 3)))
-    (out / "metrics.json").write_text(str(len(images)))
-else:
-    (out / "report.html").write_text(Path("data/split/classes.json").read_text())
-"""
-STAGES = """\
-stages:
-  split:
-    cmd: python make.py split
-    deps: [make.py, data/source]
-    outs: [data/split/images.npy, data/split/samples.csv, data/split/manifest.csv, data/split/classes.json]
-  train:
-    cmd: python make.py train
-    deps: [data/split/images.npy]
-    outs: [data/train/weights.safetensors, data/train/logits.npy, data/train/metrics.json]
-  report:
-    cmd: python make.py report
-    deps: [data/split/classes.json]
-    outs: [data/report/report.html]
-"""
-
-
-def png(name: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(IMAGES[name]).save(file, "png")
-    return file.getvalue()
-
-
-def chw(name: str) -> np.ndarray:
-    return IMAGES[name].transpose(2, 0, 1)
 
 
 def wanted() -> list[Wanted]:
@@ -88,29 +28,6 @@ def wanted() -> list[Wanted]:
     names = frozenset(reference(KEY, kind, name) for kind in ("id", "path") for name in (ERASED, TWIN))
     pixels = frozenset({reference(KEY, "pixels", fingerprint(chw(ERASED)))})
     return [Wanted(KEY, names, pixels, frozenset(reference(KEY, "file", each) for each in files))]
-
-
-def erased_repository(folder: Path) -> Repository:
-    """A repository whose last commit is without the samples, and its remote ``store`` beside it."""
-    (folder / "project").mkdir()
-    repository = Repository(folder / "project", environment(folder))
-    repository.git("init", "--quiet", "--initial-branch=main")
-    repository.dvc("init", "--quiet")
-    repository.dvc("remote", "add", "--default", "store", "../store")
-    for name in NAMES:
-        path = repository.root / "data/source" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(name))
-    repository.write("make.py", SCRIPT)
-    repository.write("dvc.yaml", STAGES)
-    for message in ("first", "erased"):
-        repository.dvc("add", "--quiet", "data/source")
-        repository.dvc("repro")
-        repository.commit(message)
-        repository.dvc("push", "--run-cache")
-        for name in (ERASED, TWIN):
-            (repository.root / "data/source" / name).unlink(missing_ok=True)
-    return repository
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +96,12 @@ def test_what_is_kept_still_works(repository: Repository) -> None:
     assert repository.dvc("status").strip() == "Data and pipelines are up to date."
     repository.dvc("push", "--run-cache")
     assert "didn't change, skipping" in repository.dvc("repro", "--pull")
-    shutil.rmtree(repository.root / "data/split")
     shutil.rmtree(repository.root / "data/source")
+    (repository.root / "data/split/images.npy").unlink()
     repository.dvc("checkout")
     assert repository.contents() == workspace
     shutil.rmtree(repository.root / ".dvc/cache")
-    shutil.rmtree(repository.root / "data/train")
+    (repository.root / "data/train/weights.safetensors").unlink()
     repository.dvc("pull", "--run-cache")
     assert repository.contents() == workspace
     assert repository.git("status", "--porcelain") == ""
@@ -280,8 +197,7 @@ def test_a_remote_that_cannot_be_searched_is_told_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
+def test_a_folder_is_searched_by_path_and_content(tmp_path: Path) -> None:
     for name in ("a/.git/x", "a/skipped/x", "a/ä/x", "a/kept.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,10 +207,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     (tmp_path / "a/link").symlink_to(tmp_path / "a/ä/x")
     (tmp_path / "a/loop").symlink_to(tmp_path / "a")
     os.mkfifo(tmp_path / "a/pipe")
-    return Folder("workspace", tmp_path / "a", skip=["skipped"])
-
-
-def test_a_folder_is_searched_by_path_and_content(folder: Folder) -> None:
+    folder = Folder("workspace", tmp_path / "a", skip=["skipped"])
     hits = {Path(hit.item).relative_to(folder.path).as_posix(): hit.why for hit in folder.search(wanted())}
     assert hits == {ERASED: "has the name of a sample", "ä/x": "holds names of samples: 1"}
     for hit in folder.search(wanted()):
