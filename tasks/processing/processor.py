@@ -481,8 +481,9 @@ class Processor:
     def _link(self, audited: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Tell the runs of a batch what became of them."""
         registry = production.models(self.params, self.root)
-        for key in {*audited["runs"].values(), audited["pipeline"]} - {None} if registry else ():
-            registry.tag_run(key, tags)
+        if registry is not None:
+            for key in {*audited["runs"].values(), audited["pipeline"]} - {None}:
+                registry.tag_run(key, tags)
 
     def _commit(
         self,

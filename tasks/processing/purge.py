@@ -26,11 +26,12 @@ from tasks.requests.desk import Desk, Request
 from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
 from tasks.requests.states import Status
-from tasks.requests.stores import DvcCache, Folder, Hit, Objects, Store, remotes
+from tasks.requests.stores import DvcCache, DvcState, Folder, Hit, Objects, Store, remotes
 
+MLFLOW = ("mlruns", "mlartifacts")
 WEIGHTS = "weights.safetensors"
 CHECKPOINTS = STATE / "checkpoints"
-REACH = "data/requests/rejected", "data/requests/claimed", str(STATE)
+REACH = "data/requests/rejected", "data/requests/claimed"
 """Folders of the workspace in which whatever names or shows a sample may be deleted."""
 
 
@@ -95,13 +96,17 @@ class Purge:
             Folder("workspace", self.root / "data"),
             Folder("state", self.root / STATE),
             Folder("DVC's temporary files", self.root / ".dvc/tmp"),
+            DvcState(self.root),
             *self._caches(),
         ]
         found += [
             Folder(f"MLflow files ({name})", self.root / name)
-            for name in ("mlruns", "mlartifacts")
+            for name in MLFLOW
             if (self.root / name).is_dir()
         ]
+        environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
+        apart = ("data", str(STATE), ".dvc", *MLFLOW, *environments)
+        found.append(Folder("rest of the checkout", self.root, skip=apart))
         if self.environ.get("PREFECT_API_URL"):
             found.append(FlowRuns(self.environ))
         return found
@@ -230,6 +235,7 @@ class Purge:
                 "cannot be reached: earlier commits hold the originals; rewrite them with git filter-repo",
                 "git ls-files",
             )
+        yield from unsearchable(self.root)
         yield Item(
             "copies elsewhere",
             "backups, clones, downloads",
@@ -248,7 +254,8 @@ class Purge:
         return f"retained until {settings.seal_until}: {settings.seal_reason}"
 
     def _caches(self) -> list[Objects]:
-        return [DvcCache(self.root), *remotes(self.root)]
+        found = (remote for remote in remotes(self.root) if remote.why_unsearchable() is None)
+        return [DvcCache(self.root), *found]
 
     def _source(self) -> ImageSet:
         split = self.params.split
@@ -274,7 +281,7 @@ class Purge:
     def _deletable(self, hit: Hit) -> bool:
         if hit.shared:
             return False
-        if hit.store not in {"workspace", "state"}:
+        if hit.store not in {"workspace", "rest of the checkout"}:
             return True
         return any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH)
 
@@ -310,7 +317,15 @@ def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Ite
 def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
     """Search every store for the samples of requests; nothing is changed."""
     wanted = [wanted_of(request, purge.desk) for request in requests]
-    return list(left(purge.stores(), wanted, Path(purge.params.split.path)))
+    found = left(purge.stores(), wanted, Path(purge.params.split.path))
+    return [*found, *unsearchable(purge.root)]
+
+
+def unsearchable(root: Path) -> Iterator[Item]:
+    """Tell of the remotes that cannot be searched."""
+    for remote in remotes(root):
+        if why := remote.why_unsearchable():
+            yield Item(remote.name, "objects", f"cannot be reached: {why}", "not searched")
 
 
 def purgeable(requests: Iterable[Request]) -> list[Request]:

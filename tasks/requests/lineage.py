@@ -22,14 +22,7 @@ from tasks.files import write_whole
 from tasks.requests.stores import DvcCache, bare, remotes
 
 PER_SAMPLE = frozenset(
-    {
-        "images.npy",
-        "samples.csv",
-        "manifest.csv",
-        "logits.npy",
-        "losses.csv",
-        "weights.safetensors",
-    }
+    {"images.npy", "samples.csv", "manifest.csv", "logits.npy", "losses.csv", "weights.safetensors"}
 )
 """Names of outputs that hold something of every sample, or know all of them."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,10 @@ class Hit:
     item: str
     why: str
     shared: bool = False
+
+
+class UnsearchableError(ExpungeError):
+    """A store whose content cannot be listed, now or later."""
 
 
 class Store(Protocol):
@@ -187,10 +192,8 @@ class Objects:
         """
         fs, root = self._place
         for layout in LAYOUTS:
-            path = fs.join(root, layout, md5[:2], md5[2:])
-            if fs.exists(path):
-                with self._local(path) as file:
-                    return file.read_bytes()
+            with suppress(FileNotFoundError), self._local(fs.join(root, layout, md5[:2], md5[2:])) as file:
+                return file.read_bytes()
         raise FileNotFoundError(md5)
 
     def _open(self) -> tuple[Any, str]:
@@ -235,8 +238,7 @@ class Objects:
         fs, root = self._place
         path = fs.join(root, *relative.split("/"))
         with suppress(FileNotFoundError):
-            if fs.lexists(path):
-                fs.remove(path)
+            fs.remove(path)
         if relative.startswith("runs/") and fs.protocol == "local":
             with suppress(OSError):  # it holds another entry; an empty folder makes `dvc repro` fail
                 Path(path).parent.rmdir()
@@ -275,15 +277,38 @@ class DvcRemote(Objects):
         super().__init__(f"DVC remote {remote}", root)
         self._remote = remote
 
+    def why_unsearchable(self) -> str | None:
+        """Why samples can never be found there; ``None`` if they can."""
+        try:
+            self._place  # noqa: B018
+        except UnsearchableError as error:
+            return str(error)
+        return None
+
     def _open(self) -> tuple[Any, str]:
         with _opened(self.root, self.name) as repo:
             remote = repo.cloud.get_remote(self._remote)
         if not remote.fs.CAN_TRAVERSE or remote.worktree or remote.fs.version_aware:
-            raise ExpungeError(
+            raise UnsearchableError(
                 f"{self.name} cannot be searched: DVC does not list its objects, or keeps every version; "
                 "delete the samples there with the tools of the storage"
             )
         return remote.fs, remote.path
+
+
+class DvcState(Folder):
+    """What DVC remembers of the files that it hashed, by path; it lies outside the repository."""
+
+    how = "every file's path and content; what is found there is deleted as a whole, for DVC makes it anew"
+
+    def __init__(self, root: Path) -> None:
+        with _opened(root) as repo:
+            super().__init__("DVC state", Path(repo.site_cache_dir))
+
+    def delete(self, item: str) -> None:  # noqa: ARG002
+        """Delete all of it: DVC's index, beside the item, has names in pieces that no search finds."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
 
 
 def remotes(root: Path) -> list[DvcRemote]:
@@ -329,21 +354,18 @@ def _entries(dvc_file: Path, cache: DvcCache) -> Iterator[tuple[str, str]]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        outs = YAML(typ="safe").load(dvc_file)["outs"]
-        named_outs = [((dvc_file.parent / out["path"]).as_posix(), str(out["md5"])) for out in outs]
-    except (YAMLError, KeyError, TypeError):
-        raise ExpungeError(f"{dvc_file} is damaged or tells no MD5; restore it: git checkout") from None
-    for path, md5 in named_outs:
-        if not md5.endswith(".dir"):
-            yield path, md5
-            continue
-        try:
-            files = json.loads(cache.read(md5))
-            yield from ((f"{path}/{file['relpath']}", file["md5"]) for file in files)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            raise ExpungeError(
-                f"{dvc_file}: its list of files is not in the cache; get it: dvc fetch"
-            ) from None
+        for out in YAML(typ="safe").load(dvc_file)["outs"]:
+            path, md5 = f"{dvc_file.parent.as_posix()}/{out['path']}", str(out["md5"])
+            if md5.endswith(".dir"):
+                yield from (
+                    (f"{path}/{each['relpath']}", each["md5"]) for each in json.loads(cache.read(md5))
+                )
+            else:
+                yield path, md5
+    except FileNotFoundError:
+        raise ExpungeError(f"{dvc_file}: its list of files is not in the cache; get it: dvc fetch") from None
+    except (YAMLError, ValueError, KeyError, TypeError):
+        raise ExpungeError(f"{dvc_file}, or its list of files in the cache, is damaged; restore it") from None
 
 
 def bare(md5: str) -> str:

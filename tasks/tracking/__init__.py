@@ -11,8 +11,7 @@
 ``parent``              the run of a whole pipeline: its stages, executed and cached, and its figures
 ======================  ==============================================================================
 
-Only ``store``, ``replay``, ``model``, ``parent`` and ``registry`` import mlflow; nothing but a sender imports the
-first four.
+Only ``store``, ``replay``, ``model``, ``parent`` and ``registry`` import mlflow; the first four in a sender.
 """
 
 from __future__ import annotations

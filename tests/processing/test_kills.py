@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.requests import certificate
 from tasks.requests.batches import Batch
 from tasks.requests.erased import Erased
 from tasks.requests.ledger import check_chain
+from tests.flows.project import until
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
 
@@ -30,6 +30,14 @@ __all__ = ["quick"]
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours catches it."""
+
+
+def group_exists(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 POINTS: list[tuple[Any, str]] = [
@@ -113,7 +121,7 @@ def test_sigkill_in_a_stage_leaves_the_users_parameters_to_be_put_back(checkout:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(0.5)  # the lock of the stage goes with its process
+    until(lambda: not group_exists(process.pid), what="the end of the group; DVC asks for its processes")
     text = Path("params.yaml").read_text()
     assert "start: base" in text
     assert checkout.status(request.id) == "running"

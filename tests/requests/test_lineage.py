@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -19,9 +20,7 @@ ERASED = "train/cat/my ä 1.png"
 TWIN, TWIN_KEPT = "train/cat/2.png", "train/dog/2 too.png"
 """Two names of the same bytes: only the first is erased."""
 NAMES = (ERASED, TWIN, TWIN_KEPT, *(f"train/dog/{number}.png" for number in range(6)))
-IMAGES = dict(
-    zip(NAMES, np.random.default_rng(3).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8), strict=True)
-)
+IMAGES = dict(zip(NAMES, np.random.default_rng(3).integers(0, 256, (9, 16, 16, 3), np.uint8), strict=True))
 IMAGES[TWIN_KEPT] = IMAGES[TWIN]
 
 SCRIPT = """
@@ -71,7 +70,7 @@ def png(name: str) -> bytes:
 
 
 def chw(name: str) -> np.ndarray:
-    return IMAGES[name].transpose(2, 0, 1)
+    return np.moveaxis(IMAGES[name], 2, 0)
 
 
 def erased_repository(folder: Path) -> Repository:
@@ -122,11 +121,8 @@ def by_path(outputs: list[Output]) -> dict[str, str]:
 
 
 VOID = (
-    "data/split/images.npy",
-    "data/split/samples.csv",
-    "data/split/manifest.csv",
-    "data/train/weights.safetensors",
-    "data/train/logits.npy",
+    *("data/split/images.npy", "data/split/samples.csv", "data/split/manifest.csv"),
+    *("data/train/weights.safetensors", "data/train/logits.npy"),
 )
 
 
@@ -139,8 +135,9 @@ def test_all_that_was_made_of_the_erased_is_void_and_nothing_else(
     outputs = void_outputs(repository.root, source, keep=())
     assert by_path(outputs) == {path: old[path] for path in VOID}
     assert set(by_path(outputs).values()).isdisjoint(new.values())
-    first = repository.git("rev-parse", "HEAD~1").strip()
-    assert {output.revs for output in outputs} == {(first, "run cache")}
+    assert {output.revs for output in outputs} == {
+        (repository.git("rev-parse", "HEAD~1").strip(), "run cache")
+    }
     assert {output.stage for output in outputs} == {"split", "train"}
     assert void_outputs(repository.root, {"0" * 32}, keep=()) == []
 
@@ -159,20 +156,17 @@ def test_experiments_and_what_only_the_reflog_has_count(repository: Repository) 
     old = locked(repository, "HEAD~1")
     repository.git("checkout", "--quiet", "--detach", "HEAD~1")
     commits = {}
-    for number, reference in enumerate(("refs/exps/ab/cdef/x", None)):
-        other = str(number) * 32
+    for other, reference in {"a" * 32: "refs/exps/ab/cdef/x", "b" * 32: "refs/heads/gone"}.items():
         lock = (repository.root / "dvc.lock").read_text()
         repository.write("dvc.lock", lock.replace(old["data/train/weights.safetensors"], other))
         repository.commit("an experiment")
         commits[other] = repository.git("rev-parse", "HEAD").strip()
-        if reference:
-            repository.git("update-ref", reference, "HEAD")
+        repository.git("update-ref", reference, "HEAD")
         repository.git("checkout", "--quiet", "main~1")
+    repository.git("update-ref", "-d", "refs/heads/gone")
     repository.git("checkout", "--quiet", "main")
     outputs = void_outputs(repository.root, {old["data/source"]}, keep=())
-    assert {(each.md5, each.revs) for each in outputs if each.md5 in commits} == {
-        (md5, (commit,)) for md5, commit in commits.items()
-    }
+    assert {each.md5: each.revs[0] for each in outputs if each.md5 in commits} == commits
     found = commits_without_data(repository.root, {old["data/source"]})
     assert set(found) == {*commits.values(), repository.git("rev-parse", "main~1").strip()}
 
@@ -190,9 +184,8 @@ def test_the_run_cache_alone_tells_it_too(repository: Repository, place: str) ->
         (damaged / str(number)).write_text(text)
     outputs = void_outputs(repository.root, {old["data/source"]}, keep=())
     assert by_path(outputs) == {path: old[path] for path in VOID}
-    assert {(output.stage, output.revs) for output in outputs} == {
-        (f"python make.py {stage}", ("run cache",)) for stage in ("split", "train")
-    }
+    assert {output.stage for output in outputs} == {"python make.py split", "python make.py train"}
+    assert {output.revs for output in outputs} == {("run cache",)}
 
 
 def test_only_commits_that_name_void_objects_are_without_data(repository: Repository) -> None:
@@ -222,7 +215,7 @@ def test_a_project_in_a_folder_of_a_repository(repository: Repository, tmp_path:
     outer.commit("one")
     assert by_path(void_outputs(outer.root / "inner", {old["data/source"]}, ())) == {p: old[p] for p in VOID}
     assert len(commits_without_data(outer.root / "inner", {old["data/source"]})) == 1
-    with pytest.raises(ExpungeError, match="git rev-list failed in .*: fatal: not a git repository"):
+    with pytest.raises(ExpungeError, match=r"git rev-list failed in .*: fatal: not a git repository"):
         commits_without_data(tmp_path, {"0" * 32})
 
 
@@ -232,14 +225,9 @@ def test_void_stages_leave_the_lock_and_the_rest_stays_to_the_byte(repository: R
     assert forget_in_lock(path, {"0" * 32, locked(repository, "HEAD~1")["data/split/images.npy"]}) == []
     assert path.read_text() == before
     assert forget_in_lock(path, {new["data/train/logits.npy"]}) == ["train"]
-    start = before.index("  train:\n")
-    end = next(
-        (before.index(f"  {name}:\n") for name in ("report",) if before.index(f"  {name}:\n") > start), None
-    )
-    assert path.read_text() == before[:start] + (before[end:] if end else "")
+    assert path.read_text() == re.sub(r"(?m)^  train:\n(?:    .*\n)+", "", before)
     assert "train" in repository.dvc("status")
     repository.dvc("repro")
-    assert locked(repository, "HEAD") == new
     assert sorted(path.read_text().splitlines()) == sorted(before.splitlines())
     assert set(forget_in_lock(path, new.values())) == {"split", "train", "report"}
     assert "changed" in repository.dvc("status")
@@ -252,12 +240,9 @@ def test_void_stages_leave_the_lock_and_the_rest_stays_to_the_byte(repository: R
 @pytest.mark.parametrize("text", ["<<<<<<< mine\n", "- 1\n", "stages: 3\n", "stages: {a: {outs: 3}}\n"])
 def test_a_damaged_lock_of_the_workspace_is_told_in_a_line(repository: Repository, text: str) -> None:
     repository.write("dvc.lock", text)
-    for use in (
-        lambda: forget_in_lock(repository.root / "dvc.lock", {"0" * 32}),
-        lambda: void_outputs(repository.root, {"0" * 32}, ()),
-    ):
-        with pytest.raises(
-            ExpungeError, match=r"dvc\.lock is damaged; restore it: git checkout -- dvc\.lock$"
-        ):
-            use()
+    message = r"dvc\.lock is damaged; restore it: git checkout -- dvc\.lock$"
+    with pytest.raises(ExpungeError, match=message):
+        forget_in_lock(repository.root / "dvc.lock", {"0" * 32})
+    with pytest.raises(ExpungeError, match=message):
+        void_outputs(repository.root, {"0" * 32}, ())
     assert (repository.root / "dvc.lock").read_text() == text

@@ -15,7 +15,7 @@ from tasks.files import digest
 from tasks.requests.erased import fingerprint
 from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
-from tasks.requests.stores import DvcCache, DvcRemote, Folder, Hit, Objects, kept_objects, remotes
+from tasks.requests.stores import DvcCache, DvcRemote, DvcState, Folder, Hit, Objects, kept_objects, remotes
 from tests.functional.repository import Repository
 from tests.requests.test_lineage import ERASED, TWIN, TWIN_KEPT, chw, erased_repository, png
 
@@ -157,6 +157,20 @@ def test_an_object_is_deleted_and_its_link_in_the_workspace_stays(repository: Re
     assert path.read_bytes() == content
     assert path.stat().st_nlink == 1
     assert len(purge(store)) == 6
+
+
+def test_what_dvc_remembers_of_paths_is_forgotten(repository: Repository) -> None:
+    (repository.root / "data/source" / ERASED).write_bytes(png(ERASED))
+    repository.dvc("add", "data/source")
+    store, name = DvcState(repository.root), Path(ERASED).name.encode()
+    assert [hit.why for hit in store.search(wanted())] == ["holds names of samples: 1"]
+    for hit in list(store.search(wanted())):
+        store.delete(hit.item)
+        store.delete(hit.item)
+    assert not [path for path in store.path.rglob("*") if path.is_file() and name in path.read_bytes()]
+    (repository.root / "data/source" / ERASED).unlink()
+    repository.dvc("add", "data/source")
+    assert "up to date" in repository.dvc("status")
 
 
 def test_a_remote_that_is_no_folder_is_searched_object_by_object(repository: Repository) -> None:
