@@ -122,6 +122,15 @@ def content_digest(path: Path) -> str:
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 
 
+def at_work(folder: Path) -> bool:
+    """Whether a process holds the lock on a folder at this moment."""
+    try:
+        with only_writer(folder):
+            return False
+    except BusyError:
+        return True
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the lock that keeps a second process out of an output folder.

@@ -3,6 +3,7 @@
 ======================  ==============================================================================
 ``processor``           the steps of a batch: unlearn, gate, promote, purge, certify
 ``production``          the model in production: ``data/base``, its version in MLflow
+``contents``            what the samples of a batch look like, as keyed digests
 ``purge``               what was erased leaves the data and every store
 ``cohort``              the model in production, audited again
 ``rollback``            an earlier version into production, if that is allowed

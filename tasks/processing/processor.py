@@ -7,7 +7,6 @@ handed in: a Prefect flow, or plain ``dvc repro``.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from tasks.datasets import _originals as originals
 from tasks.datasets._manifest import SPLIT, load_samples
 from tasks.errors import ExpungeError
 from tasks.files import STATE, digest, read_json, write_text
 from tasks.overrides import override
 from tasks.params import Params, in_use, load
 from tasks.processing import production
+from tasks.processing.contents import Contents
 from tasks.processing.production import Production, in_production
 from tasks.processing.purge import Purge, purgeable
 from tasks.processing.repository import OURS, Repository
@@ -32,7 +31,7 @@ from tasks.requests import certificate
 from tasks.requests.batches import Batch, choose, in_progress, open_batch
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
-from tasks.requests.erased import KEY, Erased, fingerprint, lines_for
+from tasks.requests.erased import KEY, Erased
 from tasks.requests.gate import EXACT, Decision, decide, following
 from tasks.requests.keys import reference
 from tasks.requests.states import Status
@@ -145,7 +144,7 @@ class Processor:
         if current is None:
             weights = production.adoptable()
             registry = production.models(self.params, self.root)
-            version = production.register(registry, "train", weights, self.root, {})
+            version = production.register(registry, production.run_of("train"), weights, self.root, {})
             production.take_over(production.TRAINED, production.heldout_of_split())
             if registry and version:
                 registry.promote(version)
@@ -227,7 +226,9 @@ class Processor:
         verdict = read_json(Path("data/audit/verdict.json"))
         figures = read_json(Path("data/audit/metrics.json"))
         stages = ("split", "train", *(("retrain",) if method == EXACT else ("unlearn", "finetune")), "audit")
-        return self._audited(batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params)
+        return self._audited(
+            batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=ids
+        )
 
     def _train_anew(self, batch: Batch, lost: int, tags: Mapping[str, str]) -> Batch:
         """Train on all that is there: what the batch names was gone before it could be unlearned."""
@@ -295,7 +296,9 @@ class Processor:
         stages: tuple[str, ...],
         pipeline: str | None,
         params: Mapping[str, Any],
+        ids: Sequence[str] = (),
     ) -> Batch:
+        contents = Contents(self.desk.keys, self.params.split, ids)
         loss = figures["audit/val_acc_loss"]
         decision, why = decide(method, verdict["verdict"], loss, self.desk.settings)
         self.log(
@@ -304,6 +307,7 @@ class Processor:
         return batch.record(
             self.desk,
             "audited",
+            own={request.id: {"content": contents.of(request)} for request in batch.requests},
             method=method,
             verdict=verdict["verdict"],
             text=verdict["text"],
@@ -339,21 +343,23 @@ class Processor:
         method, weights = str(audited["method"]), str(audited["weights"]["result"])
         current = in_production(self.desk.ledger.events())
         version = current.version if current else None
-        content: dict[str, list[dict[str, str]]] = {request.id: [] for request in batch.requests}
-        covered: dict[str, list[str]] = {}
+        covered: dict[str, dict[str, Any]] = {}
         if method != NOTHING_LEFT:
             stage = _result(audited)
-            if production.digest_of(Path("data") / stage) != weights:
-                raise ExpungeError(f"data/{stage} does not hold the weights that were audited; expunge retry")
+            taken = production.digest_of(production.BASE) == weights  # by a promotion that was cut short
+            if not taken and production.digest_of(Path("data") / stage) != weights:
+                self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
+                return self._start(batch)
             registry = production.models(self.params, self.root)
             tags = {
                 "expunge.batch": batch.id,
                 "expunge.requests": ",".join(batch.names),
                 "expunge.method": method,
+                "expunge.ledger": str(self.desk.ledger.head()),
             }
-            version = production.register(registry, stage, weights, self.root, tags)
-            content, covered = self._keep_out(batch)
-            if production.digest_of(production.BASE) != weights:
+            version = production.register(registry, audited["runs"][stage], weights, self.root, tags)
+            covered = self._keep_out(batch)
+            if not taken:
                 production.take_over(Path("data") / stage, production.heldout_after(exact=method == EXACT))
             if registry and version:
                 registry.promote(version)
@@ -373,54 +379,45 @@ class Processor:
         with self.desk.ledger.writing() as writer:
             for request in batch.requests:
                 writer.append(
-                    "promoted", request.id, batch=batch.id, method=method, version=version, weights=weights,
+                    "promoted",
+                    request.id,
+                    batch=batch.id,
+                    method=method,
+                    version=version,
+                    weights=weights,
                     guarantee=GUARANTEES.get(method, "approximate"),
-                    commit=commit, lock=digest(Path("dvc.lock"), "sha256"), content=content[request.id],
-                )  # fmt: skip
-            for name, samples in covered.items():
-                writer.append("covered", name, batch=batch.id, samples=samples)
+                    commit=commit,
+                    lock=digest(Path("dvc.lock"), "sha256"),
+                    content=request.content,
+                )
+            for name, body in covered.items():
+                writer.append("covered", name, batch=batch.id, **body)
         IDS_FILE.unlink(missing_ok=True)
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
-    def _keep_out(self, batch: Batch) -> tuple[dict[str, list[dict[str, str]]], dict[str, list[str]]]:
+    def _keep_out(self, batch: Batch) -> dict[str, dict[str, Any]]:
         """Enter the samples into the list of what was erased.
 
         Returns
         -------
-        tuple
-            Keyed digests of each request's samples' content, and, for other open requests, of the ids of
-            theirs that are erased with this batch.
+        dict
+            For other open requests, keyed digests of those of their samples that are erased with this batch.
         """
-        loaded = load_samples(mmap=True)
-        names, sources = loaded.samples.sample_ids, loaded.samples.sources
-        row_of = {name: row for row, name in enumerate(names)}
         ids, _ = self._samples(batch)
+        contents = Contents(self.desk.keys, self.params.split, ids)
         path = Path(self._erased_list())
         key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
-        Erased.read(path).having(lines_for([row_of[name] for name in ids], names, loaded.images, key)).write(
-            path
-        )
-        split = self.params.split
-        encoded = originals.encoded(split.source, Path(split.path), [sources[row_of[name]] for name in ids])
-        content: dict[str, list[dict[str, str]]] = {}
-        for request in batch.requests:
-            own = [name for name in ids if reference(self._key(request), "id", name) in request.remaining]
-            content[request.id] = sorted(
-                (
-                    _content(
-                        self._key(request), loaded.images[row_of[name]], encoded.get(sources[row_of[name]])
-                    )
-                    for name in own
-                ),
-                key=lambda entry: entry["pixels"],
-            )
-        covered = {}
-        for other in self.desk.requests():
-            if other.open and other.id not in batch.names and other.remaining:
-                found = {reference(self._key(other), "id", name) for name in ids} & other.remaining
-                if found:
-                    covered[other.id] = sorted(found)
-        return content, covered
+        Erased.read(path).having(contents.lines(key)).write(path)
+        others = [each for each in self.desk.requests() if each.open and each.id not in batch.names]
+        found = {
+            other.id: {
+                "samples": sorted(reference(self._key(other), "id", name) for name in contents.names(other)),
+                "content": contents.of(other),
+            }
+            for other in others
+            if other.remaining
+        }
+        return {name: body for name, body in found.items() if body["samples"]}
 
     def _erased_list(self) -> str:
         if self.params.split.erased is None:
@@ -494,7 +491,8 @@ class Processor:
         trailers: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
         """Commit what a step changed, with the names by which the other stores know it."""
-        done = self.repository.find(batch.id, step) if step == "promoted" else None
+        requests = ", ".join(batch.names)
+        done = self.repository.find(batch.id, step, requests) if step == "promoted" else None
         return done or self.repository.commit(
             subject,
             [
@@ -508,7 +506,7 @@ class Processor:
             {
                 "Expunge-Batch": batch.id,
                 "Expunge-Step": step,
-                "Expunge-Requests": ", ".join(batch.names),
+                "Expunge-Requests": requests,
                 **trailers,
                 "Expunge-Ledger": str(self.desk.ledger.head()),
             },
@@ -543,10 +541,3 @@ def _result(audited: Mapping[str, Any]) -> str:
 
 def _manifest() -> dict[str, str]:
     return {name: digest(SPLIT / name, "sha256") for name in ("samples.csv", "manifest.csv")}
-
-
-def _content(key: bytes, image: np.ndarray, encoded: bytes | None) -> dict[str, str]:
-    found = {"pixels": reference(key, "pixels", fingerprint(image))}
-    if encoded is not None:
-        found["file"] = reference(key, "file", hashlib.sha256(encoded).hexdigest())
-    return found

@@ -83,21 +83,21 @@ def run_of(stage: str) -> str:
 
 
 def register(
-    registry: Models | None, stage: str, weights: str, root: Path, tags: Mapping[str, str]
+    registry: Models | None, key: str, weights: str, root: Path, tags: Mapping[str, str]
 ) -> str | None:
-    """Make the model of a stage a version of the registered model, and return the version.
+    """Make the model of a run, by our key, a version of the registered model; return the version.
 
     Raises
     ------
     ExpungeError
-        If MLflow does not have the stage's run yet; it is tried again later.
+        If MLflow does not have the run yet; it is tried again later.
     """
     if registry is None:
         return None
     from tasks.tracking.__main__ import flush
 
     flush(root, timeout=120)
-    return registry.register(run_of(stage), weights, tags).version
+    return registry.register(key, weights, tags).version
 
 
 def adoptable() -> str:

@@ -70,13 +70,11 @@ def wanted_of(request: Request, desk: Desk) -> Wanted:
         If its key was destroyed: then nothing can be recognised any more.
     """
     digests = request.digests
-    promoted = next((event for event in reversed(request.events) if event.kind == "promoted"), None)
-    content: list[dict[str, str]] = promoted.body["content"] if promoted else []
     return Wanted(
         key=desk.keys.load(request.id),
         names=digests.get("id", frozenset()) | digests.get("path", frozenset()),
-        pixels=frozenset(entry["pixels"] for entry in content),
-        files=frozenset(entry["file"] for entry in content if "file" in entry),
+        pixels=frozenset(entry["pixels"] for entry in request.content),
+        files=frozenset(entry["file"] for entry in request.content if "file" in entry),
     )
 
 
@@ -157,6 +155,25 @@ class Purge:
         checklist += self._left(wanted)
         return [*checklist, *self._beyond_reach(void)]
 
+    def superseded(self, requests: Sequence[Request]) -> Iterator[Item]:
+        """Tell of each version that knew the samples whether it is still there."""
+        registry = models(self.params, self.root)
+        if registry is None:
+            yield Item("MLflow", "models", "not applicable: tracking is off", "EXPUNGE_TRACKING")
+            return
+        there = {version.version for version in registry.versions()}
+        bases = {
+            str(event.body["base"]["version"])
+            for request in requests
+            for event in request.events
+            if event.kind == "started" and event.body.get("method") != "nothing left"
+        }
+        for version in sorted(bases):
+            result = "retained: it was not deleted" if version in there else "deleted"
+            if version in there and self._seals:
+                result = self._sealed()
+            yield Item("MLflow", f"version {version}", result, "the registry's list of versions")
+
     # the parts, in the order in which they happen
 
     def _originals(self, requests: Sequence[Request]) -> Item:
@@ -222,6 +239,10 @@ class Purge:
     def _left(self, wanted: Sequence[Wanted]) -> Iterator[Item]:
         """Search every store once more: what the checklist says of a store is what is there afterwards."""
         yield from left(self.stores(), wanted, Path(self.params.split.path))
+        if not self.environ.get("PREFECT_API_URL"):
+            yield Item(
+                "Prefect flow runs", "parameters", "not applicable: no server is set", "PREFECT_API_URL"
+            )
 
     def _beyond_reach(self, void: set[str]) -> Iterator[Item]:
         commits = lineage.commits_without_data(self.root, void)
@@ -318,7 +339,7 @@ def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
     """Search every store for the samples of requests; nothing is changed."""
     wanted = [wanted_of(request, purge.desk) for request in requests]
     found = left(purge.stores(), wanted, Path(purge.params.split.path))
-    return [*found, *unsearchable(purge.root)]
+    return [*found, *purge.superseded(requests), *unsearchable(purge.root)]
 
 
 def unsearchable(root: Path) -> Iterator[Item]:

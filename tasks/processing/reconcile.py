@@ -12,7 +12,7 @@ from tasks.processing.prefect_runs import FlowRuns
 from tasks.processing.production import in_production
 from tasks.requests.batches import in_progress
 from tasks.requests.desk import Desk, Request
-from tasks.requests.ledger import Event
+from tasks.requests.ledger import Event, Head
 from tasks.requests.states import Status
 from tasks.tracking import run_ids
 
@@ -53,10 +53,18 @@ def _mlflow(events: Sequence[Event], params: Params, root: Path) -> Iterator[str
         yield f"MLflow: version {alias.version} has other weights than the ledger's {current.weights[:12]}…"
     if current.version is not None and current.version not in known:
         yield f"MLflow: version {current.version}, which is in production, is not in the registry"
+    for version in known.values():
+        anchor = version.tags.get("expunge.ledger")
+        if anchor and not _lies_on(Head.parse(anchor), events):
+            yield f"MLflow: version {version.version} was made with another ledger than this one"
     runs = {str(key) for event in events for key in (event.body.get("runs") or {}).values()}
     lost = runs - set(run_ids(runs, root))
     if lost:
         yield f"MLflow: {len(lost)} of {len(runs)} runs that the ledger names were not sent from here"
+
+
+def _lies_on(anchor: Head, events: Sequence[Event]) -> bool:
+    return anchor.seq <= len(events) and (anchor.seq == 0 or events[anchor.seq - 1].hash == anchor.hash)
 
 
 def _prefect(requests: Sequence[Request], environ: Mapping[str, str]) -> Iterator[str]:

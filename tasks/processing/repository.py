@@ -54,9 +54,10 @@ class Repository:
         """Whether Git tracks the file, or anything in the folder."""
         return bool(self._ask("ls-files", "--", str(path)))
 
-    def find(self, batch: str, step: str) -> str | None:
-        """Return the commit that records a step of a batch, if it was made."""
-        wanted = (f"--grep=^Expunge-Batch: {batch}$", f"--grep=^Expunge-Step: {step}$", "--all-match")
+    def find(self, batch: str, step: str, requests: str) -> str | None:
+        """Return the commit that records a step of these requests of a batch, if it was made."""
+        trailers = {"Batch": batch, "Step": step, "Requests": requests}
+        wanted = [*(f"--grep=^Expunge-{name}: {value}$" for name, value in trailers.items()), "--all-match"]
         return self._ask("log", "--format=%H", "--max-count=1", *wanted) or None
 
     def commit(self, subject: str, paths: Sequence[str], trailers: Mapping[str, str]) -> str:

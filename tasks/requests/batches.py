@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -45,11 +45,16 @@ class Batch:
         """How often something has happened."""
         return sum(event.kind == kind for event in self.requests[0].events)
 
-    def record(self, desk: Desk, kind: str, **body: Any) -> Batch:
-        """Append one event a request, all or none; return the batch as it stands then."""
+    def record(
+        self, desk: Desk, kind: str, *, own: Mapping[str, Mapping[str, Any]] | None = None, **body: Any
+    ) -> Batch:
+        """Append one event a request, all or none; return the batch as it stands then.
+
+        ``own`` holds what is to be told of a request alone, by its id.
+        """
         with desk.ledger.writing() as writer:
             for request in self.requests:
-                writer.append(kind, request.id, batch=self.id, **body)
+                writer.append(kind, request.id, batch=self.id, **body, **(own or {}).get(request.id, {}))
         return Batch(self.id, tuple(desk.show(name) for name in self.names))
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.datasets._manifest import SPLIT, Samples, read_classes
+from tasks.errors import ExpungeError
+from tasks.files import at_work
 from tasks.requests.schema import Kind, Named
+
+PATIENCE = 120.0
+"""Seconds to wait for a split that is being made."""
 
 LOST = {
     "id": "is no sample id",
@@ -41,14 +47,27 @@ class Catalogue:
     classes: tuple[str, ...]
 
     @classmethod
-    def load(cls, folder: Path = SPLIT) -> Catalogue:
+    def load(cls, folder: Path = SPLIT, *, patience: float = PATIENCE) -> Catalogue:
         """Read ``samples.csv`` and ``classes.json``.
+
+        While they are made again, DVC has taken the old ones away; then this waits for ``patience`` seconds.
 
         Raises
         ------
         ExpungeError
             If they are missing or damaged.
         """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return cls._read(folder)
+            except ExpungeError:
+                if time.monotonic() > deadline or not any(map(at_work, (Path("pipeline"), folder))):
+                    raise
+                time.sleep(0.5)
+
+    @classmethod
+    def _read(cls, folder: Path) -> Catalogue:
         samples = Samples.read(folder / "samples.csv")
         classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
         by_name: dict[tuple[Kind, str], list[str]] = defaultdict(list)

@@ -91,6 +91,15 @@ class Request:
         return self.digests.get("id", frozenset()) - covered
 
     @property
+    def content(self) -> list[dict[str, str]]:
+        """Keyed digests of the content of its samples, from when they were erased."""
+        audited = next((event for event in reversed(self.events) if event.kind == "audited"), None)
+        covered = [event for event in self.events if event.kind == "covered"]
+        known = [*covered, *([audited] if audited else [])]
+        found = (entry for event in known for entry in event.body.get("content", ()))
+        return sorted(found, key=lambda entry: entry["pixels"])
+
+    @property
     def digests(self) -> Mapping[str, frozenset[str]]:
         """Keyed digests of its samples by kind of name."""
         samples = self._validated() or []

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 from prefect.client.orchestration import get_client
 
@@ -36,9 +37,10 @@ pytestmark = [
 class Site:
     """A checkout with all its servers and stores, below one folder."""
 
-    def __init__(self, repository: Repository, folder: Path) -> None:
+    def __init__(self, repository: Repository, folder: Path, mlflow: MlflowClient) -> None:
         self.repository = repository
         self.folder = folder
+        self.mlflow = mlflow
 
     def expunge(self, *arguments: str, status: int = 0) -> str:
         return self.repository.run("python", "-m", "tasks.cli", *arguments, status=status).stdout
@@ -89,13 +91,13 @@ def site(
     folder = tmp_path / "mlflow"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
-    with mlflow_server(port, folder):
+    with mlflow_server(port, folder) as mlflow:
         repository.change({"tracking.uri": f"http://127.0.0.1:{port}", "requests.chain": ["none"]})
         repository.dvc("remote", "add", "--default", "storage", str(tmp_path / "remote"))
         repository.dvc("repro", "--force", "train")
         repository.dvc("push", "--run-cache")
         repository.commit("first run")
-        yield Site(repository, tmp_path)
+        yield Site(repository, tmp_path, mlflow)
     shutil.rmtree(tmp_path)
 
 
@@ -135,7 +137,7 @@ def test_three_requests_from_the_inbox_to_the_certificate(site: Site) -> None:
     assert states[good] == "closed"
     assert site.holding(image, pixels) == []
     found = site.json("verify", good)
-    assert {entry["result"] for entry in found["stores"]} == {"nothing found"}
+    assert {entry["result"] for entry in found["stores"]} == {"nothing found", "deleted"}
     assert {entry["store"] for entry in found["stores"]} >= {
         "workspace",
         "DVC cache",
@@ -180,3 +182,8 @@ def test_three_requests_from_the_inbox_to_the_certificate(site: Site) -> None:
         ).stderr
     )
     assert site.json("report")["closed in time"] == 1
+
+    # what somebody changes by hand in MLflow is noticed, and the ledger stays right
+    site.mlflow.delete_registered_model_alias("expunge", "production")
+    assert "points at nothing" in " ".join(site.json("status")["differences"])
+    assert site.run("audit-production").startswith("Failed")

@@ -17,6 +17,7 @@ from tasks.processing.purge import Purge, verify
 from tasks.processing.reconcile import differences
 from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
+from tasks.requests.erased import Erased
 from tasks.requests.ledger import Event
 from tasks.requests.summary import summarise
 from tests.processing.conftest import Checkout, names
@@ -184,3 +185,52 @@ def test_without_a_commit_nothing_can_be_recorded(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path / "empty")], check=True)
     with pytest.raises(ExpungeError, match="no Git repository with a commit"):
         Repository(tmp_path / "empty")
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(28, "No space left")
+
+
+@pytest.mark.parametrize(("where", "name", "starts"), [(Erased, "write", 2), (Repository, "commit", 1)])
+def test_a_pipeline_run_between_audit_and_promotion_does_no_harm(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, starts: int
+) -> None:
+    """Before the base was replaced the batch starts anew; afterwards its promotion is finished."""
+    (image,) = names(0, 1)
+    request = checkout.submit(image).id
+    with monkeypatch.context() as patch:
+        patch.setattr(production, "take_over", full_disk)
+        with pytest.raises(OSError, match="No space"):  # in adopting, before anything has begun
+            checkout.process(quick)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, full_disk)
+        (problem,) = checkout.process(quick)
+    assert "No space left" in problem
+    assert checkout.status(request) == "failed"
+    info = json.loads(Path("data/retrain/weights.json").read_text())
+    Path("data/retrain/weights.json").write_text(json.dumps(info | {"sha256": "1" * 64}))
+    assert checkout.process(quick) == []
+    assert checkout.status(request) == "closed"
+    assert checkout.kinds(request).count("started") == starts
+    assert not Path("data/images", image).exists()
+    assert len(checkout.desk.show(request).content) == 1
+
+
+def test_requests_of_a_batch_that_a_person_takes_apart_are_both_carried_out(
+    checkout: Checkout, quick: Any
+) -> None:
+    first, second = (checkout.submit(*names(0, number)).id for number in (1, 2))
+    checkout.set(retries=0)
+
+    def broken(target: str, tags: Any) -> str:
+        raise ExpungeError("no")
+
+    checkout.process(broken)
+    checkout.desk.decide("retried", first, by="me")
+    assert checkout.process(quick) == []
+    assert (checkout.status(first), checkout.status(second)) == ("closed", "failed")
+    checkout.desk.decide("retried", second, by="me")
+    assert checkout.process(quick) == []
+    assert checkout.status(second) == "closed"
+    subjects = checkout.repository.git("log", "--format=%s").splitlines()
+    assert sum(subject.startswith("Forget 1") for subject in subjects) == 2

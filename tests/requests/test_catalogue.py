@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import ExpungeError
+from tasks.files import only_writer
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.schema import Kind, Named
 
@@ -61,3 +63,19 @@ def test_a_source_of_files_has_no_rows() -> None:
 def test_without_a_split_the_message_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ExpungeError, match="dvc repro split"):
         Catalogue.load(tmp_path)
+
+
+def test_a_split_that_is_being_made_is_waited_for(root: Path) -> None:
+    path = root / "data/split/samples.csv"
+    text = path.read_text()
+    path.unlink()
+    with pytest.raises(ExpungeError, match="is missing"):  # nobody makes it
+        Catalogue.load()
+    with only_writer(Path("data/split")):
+        timer = threading.Timer(1.0, path.write_text, [text])
+        timer.start()
+        assert Catalogue.load().ids(Named("id", "train/3.png", 0)) == ["train/3.png"]
+        timer.join()
+        path.unlink()
+        with pytest.raises(ExpungeError, match="is missing"):
+            Catalogue.load(patience=1.0)
