@@ -26,7 +26,7 @@ from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 SKEW = timedelta(minutes=5)
 """How far another machine's clock may run ahead of ours."""
 
-NEEDS_REASON = frozenset({"refused", "extended", "held", "released", "key-destroyed"})
+NEEDS_REASON = frozenset({"refused", "extended", "held", "released", "unkeyed"})
 """Decisions that must be explained."""
 
 FRUITLESS = frozenset({Status.REJECTED, Status.REFUSED, Status.DUPLICATE})
@@ -269,8 +269,8 @@ class Desk:
         ExpungeError
             If the request has not ended, or no reason is given.
         """
-        if "key-destroyed" not in self.show(request).state.seen:
-            self.decide("key-destroyed", request, by=by, reason=reason)
+        if "unkeyed" not in self.show(request).state.seen:
+            self.decide("unkeyed", request, by=by, reason=reason)
         self.keys.destroy(request)
         return self.show(request)
 

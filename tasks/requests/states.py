@@ -108,7 +108,7 @@ TRANSITIONS = {
     ),
     "retried": Transition(_from(S.FAILED), None, back=True),
     # afterwards
-    "key-destroyed": Transition(ENDED, None, once=True),
+    "unkeyed": Transition(ENDED, None, once=True),
 }
 """Every kind of event in a request's life. A second ``started`` is the next method of the chain; ``covered``
 says that another batch erased some of its samples. A hold stops what cannot be undone: the purge. It also

@@ -85,7 +85,7 @@ class Checkout:
     def set(self, **values: object) -> None:
         """Change settings of requests, and commit that."""
         self.repository.change({f"requests.{key}": value for key, value in values.items()})
-        self.repository.commit("other settings")
+        self.repository.git("commit", "--quiet", "--message", "other settings", "--", "params.yaml")
 
 
 def names(label: int, *numbers: int) -> list[str]:

@@ -94,24 +94,24 @@ def test_small_requests_are_judged_together_and_a_change_is_told(checkout: Check
     assert again.alarms == (f"the cohort's verdict was something else and is {again.verdict} now",)
 
 
-def test_sealed_weights_stay_until_their_date(checkout: Checkout) -> None:
+def test_sealed_weights_stay_until_their_date(checkout: Checkout, quick: Any) -> None:
     checkout.set(superseded="seal", seal_reason="a lawsuit", seal_until="2027-12-31")
     request = checkout.submit(*names(0, 1))
     before = {path for path in Path(".dvc/cache").rglob("*") if path.is_file()}
     weights = {path for path in before if path.read_bytes()[8:10] == b'{"'}
     assert weights
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert all(path.exists() for path in weights)
     purged = next(event for event in checkout.desk.show(request.id).events if event.kind == "purged")
     results = [item["result"] for item in purged.body["checklist"]]
     assert "retained until 2027-12-31: a lawsuit" in results
 
 
-def test_superseded_weights_are_destroyed_by_default(checkout: Checkout) -> None:
+def test_superseded_weights_are_destroyed_by_default(checkout: Checkout, quick: Any) -> None:
     checkout.submit(*names(0, 1))
     old = production.digest_of(Path("data/train"))
     weights = {p for p in Path(".dvc/cache").rglob("*") if p.is_file() and p.read_bytes()[8:10] == b'{"'}
-    assert checkout.process() == []
+    assert checkout.process(quick) == []
     assert not any(path.exists() for path in weights)
     assert production.digest_of(production.BASE) != old
 
