@@ -300,7 +300,8 @@ class Processor:
     ) -> Batch:
         contents = Contents(self.desk.keys, self.params.split, ids)
         loss = figures["audit/val_acc_loss"]
-        decision, why = decide(method, verdict["verdict"], loss, self.desk.settings)
+        lowest = figures.get("audit/val_acc_loss/low", loss)
+        decision, why = decide(method, verdict["verdict"], loss, lowest, self.desk.settings)
         self.log(
             f"{batch.id}: {method}: {verdict['verdict']}, accuracy on val {-loss:+.3f} → {decision}: {why}"
         )

@@ -21,19 +21,20 @@ SETTINGS = Requests(chain=("none", "reinit"), val_acc_loss=0.02)
         ("none", "inconclusive", 0.5, Decision.NEXT),
         (EXACT, "remembers", 0.0, Decision.PROMOTE),
         (EXACT, "inconclusive", 0.0, Decision.PROMOTE),
+        (EXACT, "indistinguishable", 0.0205, Decision.PROMOTE),
         (EXACT, "indistinguishable", 0.03, Decision.FAIL),
     ],
 )
 def test_the_gate(method: str, verdict: str, loss: float, decision: Decision) -> None:
-    found, why = decide(method, verdict, loss, SETTINGS)
+    found, why = decide(method, verdict, loss, loss - 0.001, SETTINGS)
     assert found is decision
     assert why
 
 
 def test_an_inconclusive_result_is_promoted_where_the_policy_says_so() -> None:
     settings = Requests(inconclusive="promote")
-    assert decide("none", "inconclusive", 0.0, settings)[0] is Decision.PROMOTE
-    assert decide("none", "inconclusive", 0.03, settings)[0] is Decision.NEXT
+    assert decide("none", "inconclusive", 0.0, -0.01, settings)[0] is Decision.PROMOTE
+    assert decide("none", "inconclusive", 0.03, 0.01, settings)[0] is Decision.NEXT
 
 
 def test_the_chain_ends_in_retraining() -> None:
