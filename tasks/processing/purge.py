@@ -29,6 +29,9 @@ from tasks.requests.states import Status
 from tasks.requests.stores import DvcCache, DvcState, Folder, Hit, Objects, Store, remotes
 
 MLFLOW = ("mlruns", "mlartifacts")
+CODE = ("tasks", "flows", "tests", "docs", "bench")
+"""Folders of the project's own text, in which a name stands as an example."""
+
 WEIGHTS = "weights.safetensors"
 CHECKPOINTS = STATE / "checkpoints"
 REACH = "data/requests/rejected", "data/requests/claimed"
@@ -103,8 +106,8 @@ class Purge:
             if (self.root / name).is_dir()
         ]
         environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
-        apart = ("data", str(STATE), ".dvc", *MLFLOW, *environments)
-        found.append(Folder("rest of the checkout", self.root, skip=apart))
+        apart = ("data", str(STATE), ".dvc", *MLFLOW, *CODE, *environments)
+        found.append(Folder("rest of the checkout, code aside", self.root, skip=apart))
         if self.environ.get("PREFECT_API_URL"):
             found.append(FlowRuns(self.environ))
         return found
@@ -302,7 +305,7 @@ class Purge:
     def _deletable(self, hit: Hit) -> bool:
         if hit.shared:
             return False
-        if hit.store not in {"workspace", "rest of the checkout"}:
+        if hit.store not in {"workspace", "rest of the checkout, code aside"}:
             return True
         return any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH)
 
