@@ -16,6 +16,7 @@ from tasks import figures
 from tasks.attacks._histogram import LossCounts
 from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_text
+from tasks.pages import render
 from tasks.params import Params
 from tasks.tables import read_table
 
@@ -107,8 +108,6 @@ def report(params: Params) -> dict[str, float]:
         If an input is missing or damaged. A missing ``run.json`` is not an error: the page then
         shows less of where its figures come from.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     found = Figures(DATA / "mia/models.json")
     content = {
         "parameters": params,
@@ -127,15 +126,8 @@ def report(params: Params) -> dict[str, float]:
             "training": list(_training()),
         },
     }
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = templates.get_template("report.html").render(content, draw=lambda panel: figures.svg(*panel))
-    write_text(PAGE, page)
+    draw = lambda panel: figures.svg(*panel)  # noqa: E731
+    write_text(PAGE, render("report.html", content | {"draw": draw}))
     return {}
 
 

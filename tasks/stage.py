@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tasks import journal
+from tasks import git, journal
 from tasks.errors import ExpungeError
 from tasks.files import content_digest, digest, only_writer, write_json
 from tasks.params import Params, Runtime, in_use, load
@@ -99,10 +99,10 @@ class Stage:
                 part.unlink()
             started = datetime.now(UTC)
             clock = time.perf_counter()
-            git = git_state()
+            state = git_state()
             values = in_use(params)
             run.params(flatten({name: values[name] for name in self.sections}))
-            run.tags(git | {"mlflow.source.git.commit": git["git.commit"]} if git else {})
+            run.tags(state | {"mlflow.source.git.commit": state["git.commit"]} if state else {})
 
             def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
                 run.metrics(metrics, step=epoch)
@@ -128,7 +128,7 @@ class Stage:
                     "started": started.isoformat(timespec="seconds"),
                     "seconds": round(time.perf_counter() - clock, 3),
                     "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                    **git,
+                    **state,
                     "environment": environment(params.runtime),
                     "inputs": inputs,
                     "outputs": outputs,
@@ -170,21 +170,11 @@ def git_state() -> dict[str, str]:
 
     ``dvc.lock`` does not count: DVC rewrites it after every stage, so all but the first would be dirty.
     """
-    commit = _git("rev-parse", "HEAD")
+    commit = git.ask("rev-parse", "HEAD")
     if not commit:
         return {}
-    changes = _git("status", "--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    changes = git.ask("status", "--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
-
-
-def _git(*arguments: str) -> str:
-    # without the option, a status would lock the index while the user commits
-    command = ("git", "--no-optional-locks", *arguments)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

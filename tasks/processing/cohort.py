@@ -17,7 +17,7 @@ from tasks.processing import production
 from tasks.processing.production import in_production
 from tasks.requests.desk import Desk, Request
 from tasks.requests.erased import Erased
-from tasks.requests.ledger import Event
+from tasks.requests.ledger import Event, latest
 
 KIND = "cohort-audited"
 
@@ -82,7 +82,7 @@ def _placements(requests: Sequence[Request]) -> list[tuple[list[float], int]]:
     found: dict[str, Event] = {}
     for request in requests:
         kinds = [event.kind for event in request.events]
-        audited = next((event for event in reversed(request.events) if event.kind == "audited"), None)
+        audited = latest(request.events, "audited")
         if "promoted" in kinds and audited is not None and audited.body.get("placements"):
             found[audited.body["batch"]] = audited
     return [
@@ -115,15 +115,7 @@ def _other_weights(expected: str) -> list[str]:
 
 def _alias(current: production.Production, params: Params, root: Path) -> list[str]:
     registry = production.models(params, root)
-    alias = registry.production() if registry else None
-    if registry is None or current.version is None:
-        return []
-    if alias is None or (alias.version, alias.weights) != (current.version, current.weights):
-        found = "nothing" if alias is None else f"version {alias.version}"
-        return [
-            f"the alias production points at {found} in MLflow, the ledger says version {current.version}"
-        ]
-    return []
+    return list(production.other_alias(registry, current)) if registry else []
 
 
 def _returned(desk: Desk, params: Params) -> list[str]:

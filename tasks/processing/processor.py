@@ -32,7 +32,7 @@ from tasks.requests.batches import Batch, choose, in_progress, open_batch
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
 from tasks.requests.erased import KEY, Erased
-from tasks.requests.gate import EXACT, Decision, decide, following
+from tasks.requests.gate import EXACT, NOTHING_LEFT, Decision, decide, following
 from tasks.requests.keys import reference
 from tasks.requests.states import Status
 from tasks.stage import environment
@@ -43,9 +43,6 @@ SAVED = STATE / "params.yaml"
 CERTIFICATES = Path("data/requests/certificates")
 
 BY = "process-requests"
-NOTHING_LEFT = "nothing left"
-"""Method of a batch all of whose samples other batches have erased."""
-
 GUARANTEES = {EXACT: "exact", NOTHING_LEFT: "covered"}
 """What a method promises; all others are ``approximate``."""
 
@@ -193,35 +190,23 @@ class Processor:
         method: str = started.body["method"]
         base = self._adopt()
         if method == NOTHING_LEFT:
-            return batch.record(
-                self.desk,
-                "audited",
-                method=method,
-                verdict="not needed",
-                text="Nothing was left to unlearn.",
-                reason="Other batches had erased every sample.",
-                decision=str(Decision.PROMOTE),
-                why="the model in production is derived from none of the samples",
-                figures={},
-                placements=[],
-                weights={"original": base.weights, "result": base.weights},
-                runs={},
-                pipeline=None,
-                params={},
-                manifest=_manifest(),
-                environment=environment(self.params.runtime),
+            return self._record_audit(
+                batch,
+                method,
+                {
+                    "verdict": "not needed",
+                    "text": "Nothing was left to unlearn.",
+                    "reason": "Other batches had erased every sample.",
+                    "weights": {"original": base.weights, "result": base.weights},
+                    "placements": [],
+                },
+                (Decision.PROMOTE, "the model in production is derived from none of the samples"),
             )
         ids, lost = self._samples(batch)
-        tags = {
-            "expunge.batch": batch.id,
-            "expunge.requests": ",".join(batch.names),
-            "expunge.method": method,
-        }
-        tags["expunge.ledger"] = str(self.desk.ledger.head())
         if not ids:
-            return self._train_anew(batch, lost, tags)
+            return self._train_anew(batch, lost)
         with self._overridden(self._values(ids, method)):
-            pipeline = self.run("audit", tags)
+            pipeline = self.run("audit", self._tags(batch, method))
             params = in_use(load())
         verdict = read_json(Path("data/audit/verdict.json"))
         figures = read_json(Path("data/audit/metrics.json"))
@@ -230,12 +215,12 @@ class Processor:
             batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=ids
         )
 
-    def _train_anew(self, batch: Batch, lost: int, tags: Mapping[str, str]) -> Batch:
+    def _train_anew(self, batch: Batch, lost: int) -> Batch:
         """Train on all that is there: what the batch names was gone before it could be unlearned."""
         accuracy, pipeline, params = [], None, {}
         for start in ("base", "scratch"):
             with self._overridden({"train.start": start}):
-                pipeline = self.run("train", tags)
+                pipeline = self.run("train", self._tags(batch, EXACT))
                 params = in_use(load())
             accuracy.append(float(read_json(Path("data/train/metrics.json"))["val/acc"]))
         verdict = {
@@ -305,22 +290,44 @@ class Processor:
         self.log(
             f"{batch.id}: {method}: {verdict['verdict']}, accuracy on val {-loss:+.3f} → {decision}: {why}"
         )
-        return batch.record(
-            self.desk,
-            "audited",
+        return self._record_audit(
+            batch,
+            method,
+            verdict,
+            (decision, why),
             own={request.id: {"content": contents.of(request)} for request in batch.requests},
-            method=method,
-            verdict=verdict["verdict"],
-            text=verdict["text"],
-            reason=verdict["reason"],
-            decision=str(decision),
-            why=why,
             figures=figures,
-            placements=verdict["placements"],
-            weights=verdict["weights"],
             runs={stage: production.run_of(stage) for stage in stages},
             pipeline=pipeline,
             params=params,
+        )
+
+    def _record_audit(
+        self,
+        batch: Batch,
+        method: str,
+        verdict: Mapping[str, Any],
+        decision: tuple[Decision, str],
+        *,
+        own: Mapping[str, Mapping[str, Any]] | None = None,
+        figures: Mapping[str, float] = MappingProxyType({}),
+        runs: Mapping[str, str] = MappingProxyType({}),
+        pipeline: str | None = None,
+        params: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Batch:
+        told = {key: verdict[key] for key in ("verdict", "text", "reason", "placements", "weights")}
+        return batch.record(
+            self.desk,
+            "audited",
+            own=own,
+            method=method,
+            **told,
+            decision=str(decision[0]),
+            why=decision[1],
+            figures=dict(figures),
+            runs=dict(runs),
+            pipeline=pipeline,
+            params=dict(params),
             manifest=_manifest(),
             environment=environment(self.params.runtime),
         )
@@ -352,12 +359,7 @@ class Processor:
                 self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
                 return self._start(batch)
             registry = production.models(self.params, self.root)
-            tags = {
-                "expunge.batch": batch.id,
-                "expunge.requests": ",".join(batch.names),
-                "expunge.method": method,
-                "expunge.ledger": str(self.desk.ledger.head()),
-            }
+            tags = self._tags(batch, method)
             version = production.register(registry, audited["runs"][stage], weights, self.root, tags)
             covered = self._keep_out(batch)
             if not taken:
@@ -475,6 +477,15 @@ class Processor:
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
     # shared
+
+    def _tags(self, batch: Batch, method: str) -> dict[str, str]:
+        """What MLflow is told of a batch's runs and of the version that comes of them."""
+        return {
+            "expunge.batch": batch.id,
+            "expunge.requests": ",".join(batch.names),
+            "expunge.method": method,
+            "expunge.ledger": str(self.desk.ledger.head()),
+        }
 
     def _link(self, audited: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Tell the runs of a batch what became of them."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,9 @@ HELDOUT = BASE / "heldout.txt"
 TRAINED = Path("data/train")
 
 OFF = "EXPUNGE_TRACKING"
+
+CHANGES = frozenset({"adopted", "promoted", "rolled-back"})
+"""Kinds of events that put a model into production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def in_production(events: Iterable[Event]) -> Production | None:
     """Return the model that the ledger says is in production."""
     found = None
     for event in events:
-        if event.kind in {"adopted", "promoted", "rolled-back"}:
+        if event.kind in CHANGES:
             found = Production(event.body["version"], event.body["weights"])
     return found
 
@@ -70,6 +73,21 @@ def models(params: Params, root: Path) -> Models | None:
     from tasks.tracking.registry import Models
 
     return Models(params.tracking, params.requests.model, root)
+
+
+def other_alias(registry: Models, current: Production) -> Iterator[str]:
+    """Tell if the alias ``production`` in MLflow is not the ledger's model."""
+    if current.version is None:
+        return
+    alias = registry.production()
+    if alias is None or alias.version != current.version:
+        found = "nothing" if alias is None else f"version {alias.version}"
+        yield (
+            f"MLflow: the alias production points at {found}, the ledger says version {current.version}; "
+            "expunge rollback, or move the alias back"
+        )
+    elif alias.weights != current.weights:
+        yield f"MLflow: version {alias.version} has other weights than the ledger's {current.weights[:12]}…"
 
 
 def digest_of(folder: Path) -> str:

@@ -19,10 +19,11 @@ from tasks.errors import ExpungeError
 from tasks.files import STATE, digest
 from tasks.params import Params
 from tasks.processing.prefect_runs import FlowRuns
-from tasks.processing.production import BASE, models
+from tasks.processing.production import BASE, in_production, models
 from tasks.processing.repository import Repository
 from tasks.requests import lineage
 from tasks.requests.desk import Desk, Request
+from tasks.requests.gate import NOTHING_LEFT
 from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
 from tasks.requests.states import Status
@@ -32,10 +33,12 @@ MLFLOW = ("mlruns", "mlartifacts")
 CODE = ("tasks", "flows", "tests", "docs", "bench")
 """Folders of the project's own text, in which a name stands as an example."""
 
+WORKSPACE, REST = "workspace", "rest of the checkout, code aside"
+"""Stores of which only what lies in :data:`REACH` is deleted."""
+REACH = "data/requests/rejected", "data/requests/claimed"
+
 WEIGHTS = "weights.safetensors"
 CHECKPOINTS = STATE / "checkpoints"
-REACH = "data/requests/rejected", "data/requests/claimed"
-"""Folders of the workspace in which whatever names or shows a sample may be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Purge:
     def stores(self) -> list[Store]:
         """Every store that can be searched, the workspace first."""
         found: list[Store] = [
-            Folder("workspace", self.root / "data"),
+            Folder(WORKSPACE, self.root / "data"),
             Folder("state", self.root / STATE),
             Folder("DVC's temporary files", self.root / ".dvc/tmp"),
             DvcState(self.root),
@@ -107,7 +110,7 @@ class Purge:
         ]
         environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
         apart = ("data", str(STATE), ".dvc", *MLFLOW, *CODE, *environments)
-        found.append(Folder("rest of the checkout, code aside", self.root, skip=apart))
+        found.append(Folder(REST, self.root, skip=apart))
         if self.environ.get("PREFECT_API_URL"):
             found.append(FlowRuns(self.environ))
         return found
@@ -169,7 +172,7 @@ class Purge:
             str(event.body["base"]["version"])
             for request in requests
             for event in request.events
-            if event.kind == "started" and event.body.get("method") != "nothing left"
+            if event.kind == "started" and event.body.get("method") != NOTHING_LEFT
         }
         for version in sorted(bases):
             result = "retained: it was not deleted" if version in there else "deleted"
@@ -297,15 +300,13 @@ class Purge:
         return {digest(path)} if path.exists() else set()
 
     def _weights_kept(self) -> set[str]:
-        from tasks.processing.production import in_production
-
         current = in_production(self.desk.ledger.events())
         return {current.weights} if current else set()
 
     def _deletable(self, hit: Hit) -> bool:
         if hit.shared:
             return False
-        if hit.store not in {"workspace", "rest of the checkout, code aside"}:
+        if hit.store not in {WORKSPACE, REST}:
             return True
         return any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH)
 

@@ -42,15 +42,7 @@ def _mlflow(events: Sequence[Event], params: Params, root: Path) -> Iterator[str
     if registry is None or current is None:
         return
     known = {version.version: version for version in registry.versions()}
-    alias = registry.production()
-    if current.version is not None and (alias is None or alias.version != current.version):
-        found = "nothing" if alias is None else f"version {alias.version}"
-        yield (
-            f"MLflow: the alias production points at {found}, the ledger says version {current.version}; "
-            "expunge rollback, or move the alias back"
-        )
-    if alias is not None and alias.version == current.version and alias.weights != current.weights:
-        yield f"MLflow: version {alias.version} has other weights than the ledger's {current.weights[:12]}…"
+    yield from production.other_alias(registry, current)
     if current.version is not None and current.version not in known:
         yield f"MLflow: version {current.version}, which is in production, is not in the registry"
     for version in known.values():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tasks import git
 from tasks.errors import ExpungeError
 from tasks.requests.ledger import Head
 
@@ -40,10 +40,13 @@ class Repository:
         ExpungeError
             Naming the files that are not: a commit must say what was done by which code.
         """
-        status = self._ask(
-            "status", "--porcelain", "-uno", "--", ".", *(f":(exclude){path}" for path in OURS)
+        others = (f":(exclude){path}" for path in OURS)
+        status = git.call(
+            *("status", "--porcelain", "-uno", "--", ".", *others),
+            root=self.root,
+            options=["--no-optional-locks"],
         )
-        changed = [line[3:].strip() for line in status.splitlines()]
+        changed = [line[3:].strip() for line in status.decode(errors="replace").splitlines()]
         if changed:
             raise ExpungeError(
                 f"{', '.join(changed[:5])} differ{'s' if len(changed) == 1 else ''} from the last commit; "
@@ -66,20 +69,11 @@ class Repository:
         A commit is made even if the paths are unchanged: it carries the anchor.
         """
         there = [path for path in paths if (self.root / path).exists() or self.tracked(Path(path))]
-        self._do("add", "--", *there)
+        git.call("add", "--", *there, root=self.root)
         lines = "\n".join(f"{name}: {value}" for name, value in trailers.items())
         message = f"{subject}\n\n{lines}\n"
-        self._do(
-            *self._identity(),
-            "commit",
-            "--quiet",
-            "--allow-empty",
-            "--only",
-            "--message",
-            message,
-            "--",
-            *there,
-        )
+        how = ("--quiet", "--allow-empty", "--only", "--message", message)
+        git.call("commit", *how, "--", *there, root=self.root, options=self._identity())
         return self.head
 
     def _identity(self) -> list[str]:
@@ -89,28 +83,11 @@ class Repository:
         return ["-c", "user.name=expunge", "-c", "user.email=expunge@localhost"]
 
     def _ask(self, *arguments: str) -> str:
-        done = self._git("--no-optional-locks", *arguments)
-        return done.stdout.rstrip("\n") if done.returncode == 0 else ""
-
-    def _do(self, *arguments: str) -> None:
-        done = self._git(*arguments)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise ExpungeError(f"git failed: {said[-1] if said else f'exit status {done.returncode}'}")
-
-    def _git(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ("git", *arguments), cwd=self.root, capture_output=True, text=True, check=False, timeout=120
-        )
+        return git.ask(*arguments, root=self.root, timeout=120)
 
 
 def anchors_in_git(root: Path) -> list[Head]:
     """Return the heads of the ledger that commits carry in their trailers; none outside Git."""
-    done = subprocess.run(
-        ("git", "log", "--format=%(trailers:key=Expunge-Ledger,valueonly,separator=%x0A)"),
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return [Head.parse(line.strip()) for line in done.stdout.splitlines() if line.strip()]
+    trailers = "--format=%(trailers:key=Expunge-Ledger,valueonly,separator=%x0A)"
+    lines = git.ask("log", trailers, root=root, timeout=120).splitlines()
+    return [Head.parse(line.strip()) for line in lines if line.strip()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.errors import ExpungeError
 from tasks.params import Params
 from tasks.processing import production
-from tasks.processing.production import Production
+from tasks.processing.production import CHANGES, Production
 from tasks.requests.desk import Desk
 from tasks.requests.ledger import Event
 
@@ -19,7 +19,7 @@ def why_forbidden(events: Sequence[Event], version: str) -> str | None:
     A version may come back only if nothing was promoted after it: whatever was in production before the
     latest promotion was made with samples that this promotion erased.
     """
-    made = [event for event in events if event.kind in {"adopted", "promoted", "rolled-back"}]
+    made = [event for event in events if event.kind in CHANGES]
     known = [event for event in made if event.body["version"] == version]
     if not known:
         return f"version {version} was never in production; nothing says what it has seen"
@@ -49,7 +49,7 @@ def roll_back(desk: Desk, params: Params, root: Path, version: str, *, by: str, 
     wanted = next(
         event.body["weights"]
         for event in reversed(events)
-        if event.kind in {"adopted", "promoted", "rolled-back"} and event.body["version"] == version
+        if event.kind in CHANGES and event.body["version"] == version
     )
     production.check_base(wanted)
     registry = production.models(params, root)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks import pages
 from tasks.errors import ExpungeError
 from tasks.requests.desk import Desk, Request
 from tasks.requests.ledger import Event
@@ -84,11 +85,7 @@ def trace(request: Request, root: Path) -> list[Step]:
 
 def render(chains: Mapping[str, Sequence[Step]]) -> str:
     """Return the chains as one self-contained page."""
-    from jinja2 import Environment, FileSystemLoader
-
-    folder = Path(__file__).resolve().parents[1] / "templates"
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=True)
-    return environment.get_template("trace.html").render(chains=chains)
+    return pages.render("trace.html", {"chains": chains})
 
 
 def _steps(events: Sequence[Event], root: Path) -> Iterator[Step]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.params import Requests
 from tasks.requests.desk import Desk, Request, new_id
-from tasks.requests.ledger import Event, stamp
+from tasks.requests.ledger import Event, latest, stamp
 from tasks.requests.states import Status
 
 IN_PROGRESS = frozenset(
@@ -36,10 +36,9 @@ class Batch:
         """Ids of the requests."""
         return [request.id for request in self.requests]
 
-    def latest(self, *kinds: str) -> Event | None:
-        """Return the latest event of these kinds."""
-        events = self.requests[0].events
-        return next((event for event in reversed(events) if event.kind in kinds), None)
+    def latest(self, kind: str) -> Event | None:
+        """Return the latest event of a kind."""
+        return latest(self.requests[0].events, kind)
 
     def count(self, kind: str) -> int:
         """How often something has happened."""

@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from filelock import FileLock
 
+from tasks import pages
 from tasks.errors import RESTORE, ExpungeError
 from tasks.files import read_json, write_text, write_whole
 from tasks.requests.keys import KeyStore
-from tasks.requests.ledger import GENESIS, Event, Head, canonical
+from tasks.requests.ledger import GENESIS, Event, Head, canonical, latest
 from tasks.requests.states import state_of
 
 SCHEMA = "expunge/certificate/1"
@@ -172,9 +173,10 @@ def build(
     }
 
 
-def _last(events: Iterable[Event], kind: str) -> Mapping[str, Any]:
+def _last(events: Sequence[Event], kind: str) -> Mapping[str, Any]:
     """Body of the last event of a kind; empty if there is none."""
-    return next((event.body for event in reversed(list(events)) if event.kind == kind), {})
+    event = latest(events, kind)
+    return event.body if event else {}
 
 
 def _pick(body: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -409,19 +411,12 @@ def _check_anchor(events: Sequence[Event], anchor: Head) -> str:
 
 def render(document: Document) -> str:
     """Return the certificate as a page of HTML that needs nothing else."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
+    return pages.render(
+        "certificate.html",
+        {"document": document},
+        filters={"number": _number, "indented": _indented},
         finalize=lambda value: "not recorded" if value is None else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
-    templates.filters |= {"number": _number, "indented": _indented}
-    page = templates.get_template("certificate.html").render(document=document)
-    return page.encode("utf-8", "replace").decode()  # a lone surrogate of JSON is no text
 
 
 def _number(value: Any) -> Any:

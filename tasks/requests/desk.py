@@ -19,7 +19,7 @@ from tasks.errors import ExpungeError
 from tasks.params import Requests
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.keys import KeyStore, reference
-from tasks.requests.ledger import Event, Ledger, Writer, now, stamp
+from tasks.requests.ledger import Event, Ledger, Writer, latest, now, stamp
 from tasks.requests.schema import Named, Parsed, Problem, Submission, SubmissionError, parse
 from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 
@@ -61,7 +61,7 @@ class Request:
     @property
     def batch(self) -> str | None:
         """The batch that carries it out."""
-        batched = next((event for event in reversed(self.events) if event.kind == "batched"), None)
+        batched = latest(self.events, "batched")
         return None if batched is None else str(batched.body["batch"])
 
     @property
@@ -93,7 +93,7 @@ class Request:
     @property
     def content(self) -> list[dict[str, str]]:
         """Keyed digests of the content of its samples, from when they were erased."""
-        audited = next((event for event in reversed(self.events) if event.kind == "audited"), None)
+        audited = latest(self.events, "audited")
         covered = [event for event in self.events if event.kind == "covered"]
         known = [*covered, *([audited] if audited else [])]
         found = (entry for event in known for entry in event.body.get("content", ()))
@@ -139,7 +139,8 @@ class Request:
         }
 
     def _validated(self) -> list[dict[str, str]] | None:
-        return next((event.body["samples"] for event in self.events if event.kind == "validated"), None)
+        validated = latest(self.events, "validated")
+        return None if validated is None else validated.body["samples"]
 
     def _latest(self, key: str) -> Any:
         """Value of a key in the latest event that has it."""

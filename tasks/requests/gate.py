@@ -9,6 +9,9 @@ from tasks.params import Requests
 EXACT = "retrain"
 """The last method of every chain: training anew on what is kept."""
 
+NOTHING_LEFT = "nothing left"
+"""Stands for a method where other batches have erased every sample."""
+
 
 class Decision(StrEnum):
     """What follows."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,6 +98,11 @@ def stamp(at: datetime) -> str:
 def canonical(value: object) -> str:
     """JSON in the one form that is hashed: keys sorted, no blanks, no NaN, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def latest(events: Sequence[Event], kind: str) -> Event | None:
+    """Return the last of the events of a kind; ``events`` are in their order."""
+    return next((event for event in reversed(events) if event.kind == kind), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Logits, losses and weights name nobody. That they were made of a void split is t
 from __future__ import annotations
 
 import io
-import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tasks import git
 from tasks.errors import ExpungeError
 from tasks.files import write_whole
 from tasks.requests.stores import DvcCache, bare, remotes
@@ -161,12 +161,14 @@ def _locks(root: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
         yield (WORKSPACE,), path.read_bytes()
     commits = _commits(root)
     names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
-    answers = _git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", text=names).splitlines()
+    check = "--batch-check=%(objectname) %(objecttype)"
+    answers = git.call("cat-file", check, root=root, stdin=names).splitlines()
     revs: dict[str, list[str]] = {}
     for commit, answer in zip(commits, answers, strict=True):
         if answer.endswith(b" blob"):
             revs.setdefault(answer.split()[0].decode(), []).append(commit)
-    contents = io.BytesIO(_git(root, "cat-file", "--batch", text="".join(f"{blob}\n" for blob in revs)))
+    blobs = "".join(f"{blob}\n" for blob in revs)
+    contents = io.BytesIO(git.call("cat-file", "--batch", root=root, stdin=blobs))
     for commits_with_it in revs.values():
         size = int(contents.readline().split()[2])
         yield tuple(commits_with_it), contents.read(size)
@@ -175,7 +177,7 @@ def _locks(root: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
 
 def _commits(root: Path) -> list[str]:
     """All commits: of branches, tags and experiments, and of the reflog, where DVC queues experiments."""
-    return _git(root, "rev-list", "--all", "--reflog").decode().split()
+    return git.call("rev-list", "--all", "--reflog", root=root).decode().split()
 
 
 def _of_locks(locks: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[_Run]:
@@ -207,12 +209,3 @@ def _parsed(lock: bytes, yaml: YAML) -> Any:
     except (YAMLError, ValueError, AttributeError):
         raise ExpungeError(f"dvc.lock is damaged; {RESTORE_LOCK}") from None
     return value
-
-
-def _git(root: Path, *arguments: str, text: str = "") -> bytes:
-    command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise ExpungeError(f"git {arguments[0]} failed in {root}: {said[0]}")
-    return done.stdout

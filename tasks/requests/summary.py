@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from tasks.requests.desk import Request
-from tasks.requests.ledger import stamp
+from tasks.requests.ledger import latest, stamp
 
 
 def summarise(requests: Sequence[Request], at: datetime) -> dict[str, Any]:
@@ -40,11 +40,12 @@ def summarise(requests: Sequence[Request], at: datetime) -> dict[str, Any]:
 
 
 def _at(request: Request, kind: str) -> str | None:
-    return next((event.at for event in request.events if event.kind == kind), None)
+    event = latest(request.events, kind)
+    return event.at if event else None
 
 
 def _value(request: Request, kind: str, key: str) -> Any:
-    event = next((event for event in reversed(request.events) if event.kind == kind), None)
+    event = latest(request.events, kind)
     return event.body.get(key) if event else None
 
 

@@ -17,7 +17,9 @@ from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
 from tasks.requests.stores import DvcCache, DvcRemote, DvcState, Folder, Hit, Objects, kept_objects, remotes
 from tests.functional.repository import Repository
-from tests.requests.test_lineage import ERASED, TWIN, TWIN_KEPT, chw, erased_repository, png
+from tests.requests.test_lineage import ERASED, TWIN, TWIN_KEPT, chw, original, png, repository
+
+__all__ = ["original", "repository"]
 
 KEY = b"k" * 32
 
@@ -28,19 +30,6 @@ def wanted() -> list[Wanted]:
     names = frozenset(reference(KEY, kind, name) for kind in ("id", "path") for name in (ERASED, TWIN))
     pixels = frozenset({reference(KEY, "pixels", fingerprint(chw(ERASED)))})
     return [Wanted(KEY, names, pixels, frozenset(reference(KEY, "file", each) for each in files))]
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return erased_repository(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def repository(original: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    for name, value in original.environment.items():
-        monkeypatch.setenv(name, value)
-    shutil.copytree(original.root.parent / "store", tmp_path / "store")
-    return original.copy(tmp_path / "project")
 
 
 def objects(repository: Repository) -> dict[str, bytes]:
