@@ -14,3 +14,7 @@ class ExpungeError(Exception):
 
 class BusyError(ExpungeError):
     """Another process is at work in the same place; waiting helps."""
+
+
+class UnavailableError(ExpungeError):
+    """A server that does not answer; what was asked of it can be asked again later."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tasks.errors import ExpungeError
+from tasks.errors import ExpungeError, UnavailableError
 from tasks.requests.search import Wanted, find
 from tasks.requests.stores import Hit
 
@@ -56,9 +56,11 @@ class FlowRuns:
             with httpx.Client(headers=self._headers, timeout=30) as client:
                 answer = client.request(method, self.url.rstrip("/") + path, **options)
         except httpx.HTTPError as error:
-            raise ExpungeError(f"Prefect at {self.url} does not answer: {error}") from None
+            raise UnavailableError(f"Prefect at {self.url} does not answer: {error}") from None
         if answer.status_code == httpx.codes.NOT_FOUND and missing_is_fine:
             return None
+        if answer.is_server_error:
+            raise UnavailableError(f"Prefect at {self.url} answers {answer.status_code}: it is not up")
         if answer.is_error:
             raise ExpungeError(f"Prefect at {self.url} answers {answer.status_code} to {method} {path}")
         return answer.json() if answer.content else None

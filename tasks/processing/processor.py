@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tasks.datasets._manifest import SPLIT, load_samples
-from tasks.errors import ExpungeError
+from tasks.errors import ExpungeError, UnavailableError
 from tasks.files import STATE, digest, read_json, write_text
 from tasks.overrides import override
 from tasks.params import Params, in_use, load
@@ -117,6 +117,9 @@ class Processor:
             self.log(f"{batch.id}: {', '.join(batch.names)} {batch.status}")
             try:
                 following_step = step(batch)
+            except UnavailableError as error:  # an outage is no failure of the request, however long it takes
+                self.log(f"{batch.id} stays {batch.status}: {error}")
+                return [f"{batch.id} waits: {error}"]
             except (ExpungeError, OSError) as error:
                 self._fail(batch, str(error))
                 return [f"{batch.id}: {error}"]

@@ -65,7 +65,7 @@ def models(params: Params, root: Path) -> Models | None:
 
     Raises
     ------
-    ExpungeError
+    UnavailableError
         If MLflow does not answer.
     """
     if os.environ.get(OFF) == "off":

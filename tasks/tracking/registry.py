@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from tasks.errors import ExpungeError
+from tasks.errors import ExpungeError, UnavailableError
 from tasks.files import STATE
 from tasks.journal.origin import store_uri
 from tasks.params import Tracking
@@ -99,8 +99,10 @@ class Models:
 
     Raises
     ------
+    UnavailableError
+        If MLflow does not answer, here or later.
     ExpungeError
-        If MLflow does not answer, here or later, or refuses what it is asked.
+        If it refuses what it is asked.
     """
 
     def __init__(self, tracking: Tracking, name: str, root: Path) -> None:
@@ -122,7 +124,7 @@ class Models:
 
     def _see_that_it_answers(self) -> None:
         if reason := why_unreachable(self.uri, self.timeout):
-            raise ExpungeError(f"MLflow does not answer: {reason}")
+            raise UnavailableError(f"MLflow does not answer: {reason}")
 
     @_asks
     def register(self, key: str, weights: str, tags: Mapping[str, str]) -> Version:

@@ -24,6 +24,7 @@ from tasks.requests.ledger import check_chain
 from tests.flows.project import until
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
+from tests.tracking.test_sender import free_port
 
 __all__ = ["quick"]
 
@@ -155,6 +156,25 @@ def test_a_failed_stage_is_tried_again_and_then_waits_for_a_person(checkout: Che
     checkout.desk.decide("retried", request, by="me")
     assert checkout.process(quick) == []
     assert checkout.status(request) == "closed"
+
+
+def test_an_outage_of_mlflow_is_no_failure_however_long_it_lasts(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout.processor()._adopt()
+    request = checkout.submit(*names(0, 1)).id
+    checkout.repository.change({"tracking.uri": f"http://127.0.0.1:{free_port()}"})
+    checkout.repository.git("commit", "--quiet", "--message", "a server", "--", "params.yaml")
+    monkeypatch.setenv("EXPUNGE_TRACKING", "on")
+    for _ in range(5):
+        (problem,) = checkout.process(quick)
+        assert "waits: MLflow does not answer" in problem
+    assert checkout.status(request) == "audited"
+    assert checkout.kinds(request).count("started") == 1
+    monkeypatch.setenv("EXPUNGE_TRACKING", "off")
+    assert checkout.process(quick) == []
+    assert checkout.status(request) == "closed"
+    assert "failed" not in checkout.kinds(request)
 
 
 def test_a_second_scheduler_finds_the_door_locked(checkout: Checkout, quick: Any) -> None:
