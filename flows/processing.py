@@ -23,6 +23,7 @@ from pydantic import Field
 from flows._plan import plan
 from flows._report import Outcome, table
 from flows._stages import execute
+from flows.approval import ask_for
 from tasks import journal
 from tasks.errors import BusyError, ExpungeError
 from tasks.files import only_writer
@@ -69,9 +70,8 @@ def process_requests(
                 log=log.info,
             )
             problems = processor.process()
-            for request in desk.requests() if desk.settings.approval else ():
-                if request.state.status is Status.VALIDATED:
-                    log.info("Request %s waits for approval: expunge approve %s", request.id, request.id)
+            if desk.settings.approval:
+                ask_for([each.id for each in desk.requests() if each.state.status is Status.VALIDATED], log)
             _report(desk)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))

@@ -17,10 +17,14 @@ from tasks.errors import ExpungeError
 from tasks.requests.batches import choose
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.ledger import now, stamp
 from tests.flows.project import until
+from tests.flows.site import Site
+from tests.functional.repository import Repository
+from tests.processing.conftest import names, trained
 from tests.requests.conftest import catalogue, clock, desk, root, submission
 
-__all__ = ["catalogue", "clock", "desk", "root"]
+__all__ = ["catalogue", "clock", "desk", "root", "trained"]
 
 pytestmark = [
     pytest.mark.usefixtures("server"),
@@ -108,3 +112,48 @@ def test_a_request_that_cannot_be_approved_is_not_asked_about(
     state = approve_request(request, return_state=True)
     assert state.is_failed()
     assert "is refused" in str(state.message)
+
+
+def suspended() -> dict[str, UUID]:
+    """Runs that wait for a person without a process, by request."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+    return {str(run.parameters["request"]): run.id for run in runs if run.state_name == "Suspended"}
+
+
+def test_every_request_is_asked_about_once_and_no_process_waits(
+    trained: Repository, served: dict[str, str], tmp_path: Path
+) -> None:
+    site = Site(trained, tmp_path, served, EXPUNGE_TRACKING="off")
+    site.repository.change({"requests.approval": True})
+    site.repository.commit("approval is asked for")
+    site.deploy()
+    requests = []
+    for number in (1, 2):
+        path = site.repository.root / f"{number}.json"
+        path.write_bytes(submission(samples={"id": names(0, number)}, received_at=stamp(now())))
+        (receipt,) = site.json("submit", path.name)
+        requests.append(receipt["request"])
+    first, second = requests
+    assert site.run("process-requests").startswith("Completed")
+    site.work()
+    runs = suspended()
+    assert sorted(runs) == sorted(requests)
+
+    # one is approved in Prefect, the other elsewhere
+    with get_client(sync_client=True) as client:
+        refused = client.resume_flow_run(
+            runs[first], run_input={"decision": "approve", "by": " ", "reason": "-"}
+        )
+        assert refused.status.value == "REJECT"
+        answer = {"decision": "refuse", "by": "officer", "reason": "the contract still runs"}
+        assert client.resume_flow_run(runs[first], run_input=answer).status.value == "ACCEPT"
+    site.expunge("refuse", second, "--reason", "a mistake")
+    site.work()
+    assert {entry["status"] for entry in site.json("list", "--all")} == {"refused"}
+    assert site.json("show", first)["events"][-1]["body"] == {"by": "officer", "reason": answer["reason"]}
+    assert site.run("process-requests").startswith("Completed")
+    assert suspended() == {}
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(runs[first]).state_name == "Completed"
+        assert client.read_flow_run(runs[second]).state_name == "Cancelled"

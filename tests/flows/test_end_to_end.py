@@ -7,16 +7,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from prefect.client.orchestration import get_client
 
+from tests.flows.site import Site
 from tests.functional.repository import PROJECT, Repository
 from tests.processing.conftest import names, trained
 from tests.tracking.test_sender import free_port
@@ -34,96 +33,50 @@ pytestmark = [
 (CANARY,) = names(1, 11)
 
 
-class Site:
-    """A checkout with all its servers and stores, below one folder."""
-
-    def __init__(self, repository: Repository, folder: Path, mlflow: MlflowClient) -> None:
-        self.repository = repository
-        self.folder = folder
-        self.mlflow = mlflow
-
-    def expunge(self, *arguments: str, status: int = 0) -> str:
-        return self.repository.run("python", "-m", "tasks.cli", *arguments, status=status).stdout
-
-    def json(self, *arguments: str, status: int = 0) -> Any:
-        return json.loads(self.expunge(*arguments, "--json", status=status))
-
-    def prefect(self, *arguments: str) -> str:
-        return self.repository.run("python", "-m", "prefect", *arguments).stdout
-
-    def run(self, deployment: str, **parameters: object) -> str:
-        """Start a deployment and let a worker carry it out; return the state that it ended in."""
-        given = [
-            part for key, value in parameters.items() for part in ("--param", f"{key}={json.dumps(value)}")
-        ]
-        told = self.prefect("deployment", "run", f"{deployment}/{deployment}", *given)
-        (line,) = [line for line in told.splitlines() if "UUID" in line]
-        self.prefect("worker", "start", "--pool", "expunge", "--run-once")
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(line.rpartition(" ")[2]).state  # type: ignore[arg-type]
-        assert state is not None
-        return f"{state.name}: {state.message}"
-
-    def holding(self, *wanted: bytes) -> list[Path]:
-        """Files of any store, Git's among them, that hold one of these bytes."""
-        folders = (self.folder, Path(self.repository.environment["PREFECT_HOME"]))
-        found = (path for folder in folders for path in folder.rglob("*"))
-        files = [path for path in found if path.is_file() and not path.is_symlink()]
-        return [path for path in files if any(each in path.read_bytes() for each in wanted)]
-
-
 @pytest.fixture
-def site(
+def sites(
     trained: Repository, served: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Site]:
-    port = free_port()
-    repository = trained.copy(tmp_path / "project")
-    root = repository.root
-    prefect = {key: value for key, value in served.items() if key.startswith("PREFECT")}
-    repository.environment |= prefect | {
-        "EXPUNGE_TRACKING": "on",
-        "EXPUNGE_KEYS": str(tmp_path / "keys"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
-    shutil.copytree(PROJECT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "prefect.yaml", root)
+) -> Iterator[tuple[Site, MlflowClient]]:
     folder = tmp_path / "mlflow"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
+    port = free_port()
+    site = Site(trained, tmp_path, served, EXPUNGE_TRACKING="on")
+    repository = site.repository
     with mlflow_server(port, folder) as mlflow:
         repository.change({"tracking.uri": f"http://127.0.0.1:{port}", "requests.chain": ["none"]})
         repository.dvc("remote", "add", "--default", "storage", str(tmp_path / "remote"))
         repository.dvc("repro", "--force", "train")
         repository.dvc("push", "--run-cache")
         repository.commit("first run")
-        yield Site(repository, tmp_path, mlflow)
+        yield site, mlflow
     shutil.rmtree(tmp_path)
 
 
-def test_three_requests_from_the_inbox_to_the_certificate(site: Site) -> None:
+def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, MlflowClient]) -> None:
+    site, mlflow = sites
     root = site.repository.root
     image = (root / "data/images" / CANARY).read_bytes()
     with Image.open(root / "data/images" / CANARY) as opened:
         pixels = np.asarray(opened).tobytes()
     assert len(site.holding(image, pixels)) >= 3  # the source, the split, DVC's cache and remote
-    site.repository.run(
-        "python", "-m", "prefect", "work-pool", "create", "expunge", "--type", "process", "--overwrite"
-    )
-    site.prefect("--no-prompt", "deploy", "--all")
+    site.deploy()
     request = {
         "requester": "crm:4711",
-        "received_at": (datetime.now(UTC) - timedelta(days=40)).isoformat(),
+        "received_at": datetime.now(UTC).isoformat(),
         "ground": "consent-withdrawn",
         "samples": {"id": [CANARY]},
     }
     assert site.run("submit-request", submission=request).startswith("Completed")
     (good,) = [entry["request"] for entry in site.json("list")]
 
-    # forty days are too long, and one extension makes up for it
-    assert site.json("status", status=3)["counts"]["overdue"] == 1
+    # as the days go by: a month is the rule, and one extension makes it three
+    assert site.counts(0) == {"overdue": 0, "at risk": 0, "on time": 1}
+    assert site.counts(26) == {"overdue": 0, "at risk": 1, "on time": 0}
+    assert site.counts(40, status=3) == {"overdue": 1, "at risk": 0, "on time": 0}
     site.expunge("extend", good, "--reason", "many requests at once")
-    assert site.json("status")["counts"]["overdue"] == 0
+    assert site.counts(40) == {"overdue": 0, "at risk": 0, "on time": 1}
+    assert site.counts(100, status=3)["overdue"] == 1
 
     inbox = root / "data/requests/inbox"
     inbox.mkdir(parents=True, exist_ok=True)
@@ -184,6 +137,6 @@ def test_three_requests_from_the_inbox_to_the_certificate(site: Site) -> None:
     assert site.json("report")["closed in time"] == 1
 
     # what somebody changes by hand in MLflow is noticed, and the ledger stays right
-    site.mlflow.delete_registered_model_alias("expunge", "production")
+    mlflow.delete_registered_model_alias("expunge", "production")
     assert "points at nothing" in " ".join(site.json("status")["differences"])
     assert site.run("audit-production").startswith("Failed")
