@@ -92,7 +92,7 @@ def ask_for(waiting: Collection[str], log: logging.Logger | logging.LoggerAdapte
         asked = {str(run.parameters.get("request")): run for run in _unfinished(client)}
         for request, run in asked.items():
             if request not in waiting and run.state is not None and run.state.is_paused():
-                decided = Cancelled(message=f"request {request} was decided elsewhere")
+                decided: State[Any] = Cancelled(message=f"request {request} was decided elsewhere")
                 client.set_flow_run_state(run.id, decided, force=True)
     for request in waiting:
         if request in asked:

@@ -1,4 +1,4 @@
-"""Prefect's flow runs, over its REST API: requests that were handed in as parameters stay there."""
+"""Prefect's flow runs, over its REST API: their parameters, which may be requests, and their logs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from tasks.requests.search import Wanted, find
 from tasks.requests.stores import Hit
 
 PAGE = 200
+AT_WORK = frozenset({"PENDING", "RUNNING", "CANCELLING"})
+"""Types of states in which a run needs its record; the purge may be part of that very run."""
 
 
 class FlowRuns:
-    """Parameters of all flow runs of the server at PREFECT_API_URL."""
+    """Parameters and logs of all flow runs of the server at PREFECT_API_URL."""
 
     name = "Prefect flow runs"
-    how = "the parameters of every flow run, read through the server's API"
+    how = "the parameters and logs of every flow run, read through the server's API"
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.url = environ.get("PREFECT_API_URL", "")
@@ -31,21 +33,33 @@ class FlowRuns:
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
-        """Find runs whose parameters name a sample."""
+        """Find runs whose parameters or logs name a sample; an item is a run's id."""
+        found = set()
         for run in self.runs():
             if find(json.dumps(run["parameters"]).encode(), wanted):
+                found.add(run["id"])
                 yield Hit(self.name, str(run["id"]), f"parameters of flow run {run['name']} name samples")
+        for line in self._all("/logs/filter", sort="TIMESTAMP_ASC"):
+            run_id = line["flow_run_id"]
+            if run_id and run_id not in found and find(line["message"].encode(), wanted):
+                found.add(run_id)
+                yield Hit(self.name, str(run_id), f"the log of flow run {run_id} names samples")
 
     def delete(self, item: str) -> None:
-        """Delete a flow run; one that is gone already stays gone."""
+        """Delete a flow run with its log; one that is gone already stays gone, one at work stays."""
+        run = self._call("GET", f"/flow_runs/{item}", missing_is_fine=True)
+        if run is None or run["state_type"] in AT_WORK:
+            return
         self._call("DELETE", f"/flow_runs/{item}", missing_is_fine=True)
 
     def runs(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """All flow runs, oldest first."""
+        return self._all("/flow_runs/filter", sort="EXPECTED_START_TIME_ASC", **filters)
+
+    def _all(self, path: str, **question: Any) -> Iterator[dict[str, Any]]:
         offset = 0
         while True:
-            body = {"limit": PAGE, "offset": offset, "sort": "EXPECTED_START_TIME_ASC", **filters}
-            page = self._call("POST", "/flow_runs/filter", json=body)
+            page = self._call("POST", path, json={"limit": PAGE, "offset": offset, **question})
             yield from page
             if len(page) < PAGE:
                 return
