@@ -31,7 +31,8 @@ from tasks.params import load
 from tasks.processing.processor import Processor, restore_params
 from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk
+from tasks.requests.desk import Desk, Request
+from tasks.requests.ledger import latest
 from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,19 +117,32 @@ def _report(desk: Desk) -> None:
             f"`{request.id}`",
             str(request.state.status),
             request.batch or "",
+            *_became(request),
             (request.due_at or "")[:10],
             request.next,
         ]
         for request in shown
     ]
     create_markdown_artifact(
-        "# Requests\n\n" + table(["request", "status", "batch", "due", "next"], rows) + "\n",
+        "# Requests\n\n"
+        + table(["request", "status", "batch", "version", "commit", "certificate", "due", "next"], rows)
+        + "\n",
         key="requests",
         description=f"{len(rows)} requests",
     )
 
 
-def _touched_here(request: Any) -> bool:
+def _became(request: Request) -> list[str]:
+    """Model version, commit and the certificate's SHA-256, as far as there are any."""
+    promoted, closed = latest(request.events, "promoted"), latest(request.events, "closed")
+    return [
+        str(promoted.body["version"] or "") if promoted else "",
+        f"`{promoted.body['commit'][:10]}`" if promoted else "",
+        f"`{closed.body['certificate'][:12]}`" if closed else "",
+    ]
+
+
+def _touched_here(request: Request) -> bool:
     return any(
         (event.body.get("flow_run") or {}) and event.body["flow_run"]["id"] == str(flow_run.id)
         for event in request.events

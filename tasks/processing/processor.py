@@ -34,6 +34,7 @@ from tasks.requests.desk import Desk, Request
 from tasks.requests.erased import KEY, Erased
 from tasks.requests.gate import EXACT, NOTHING_LEFT, Decision, decide, following
 from tasks.requests.keys import reference
+from tasks.requests.ledger import latest
 from tasks.requests.states import Status
 from tasks.stage import environment
 
@@ -474,8 +475,19 @@ class Processor:
                 },
             )
             path = certificate.write(certificate.sign(document, key), CERTIFICATES)
+            attested = digest(path, "sha256")
+            audited = latest(request.events, "audited")
+            assert audited is not None  # noqa: S101
+            try:
+                self._link(audited.body, {f"expunge.certificate.{request.id}": attested})
+            except UnavailableError:
+                raise
+            except (
+                ExpungeError
+            ) as error:  # MLflow's database may have been lost; the ledger closes without it
+                self.log(f"the runs of request {request.id} do not carry its certificate: {error}")
             with self.desk.ledger.writing() as writer:
-                writer.append("closed", request.id, batch=batch.id, certificate=digest(path, "sha256"))
+                writer.append("closed", request.id, batch=batch.id, certificate=attested)
             self.log(f"request {request.id} closed; certificate {path}")
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 

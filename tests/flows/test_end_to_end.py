@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from prefect.client.orchestration import get_client
 
 from tests.flows.site import Site
 from tests.functional.repository import PROJECT, Repository
@@ -123,6 +125,17 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+    # MLflow's runs and Prefect's page name the others
+    tags = mlflow.get_run(ids["MLflow run of audit"]).data.tags
+    attested = hashlib.sha256(certificate.read_bytes()).hexdigest()
+    assert tags[f"expunge.certificate.{good}"] == attested == ids["certificate"]
+    (commit,) = (step["ids"]["commit"] for step in chain if step["event"] == "promoted")
+    assert (tags["expunge.commit"], tags["expunge.version"]) == (commit, ids["version"])
+    assert tags["prefect.flow_run_id"] == ids["Prefect flow run"]
+    with get_client(sync_client=True) as client:
+        pages = [page for page in client.read_latest_artifacts() if page.key == "requests"]
+    assert all(part in str(pages[0].data) for part in (good, commit[:10], attested[:12]))
 
     # what is written down elsewhere shows a ledger that was rewritten
     assert "on 2 anchor(s)" in site.expunge("verify")
