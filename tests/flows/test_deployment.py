@@ -66,7 +66,7 @@ def prefect(checkout: Project, served: dict[str, str]) -> Prefect:
 @pytest.fixture(scope="module")
 def deployed(prefect: Prefect) -> None:
     for arguments in (
-        ["work-pool", "create", "expunge", "--type", "process"],
+        ["work-pool", "create", "expunge", "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all"],
     ):
         done = prefect(*arguments)

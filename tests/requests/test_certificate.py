@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from jsonschema import Draft202012Validator
 
 from tasks.errors import ExpungeError
 from tasks.requests.certificate import build, check, read, render, sign, signing_key, write
@@ -26,6 +27,7 @@ from tests.requests.conftest import Clock
 Document = dict[str, Any]
 Tamper = Callable[[Document, list[Document]], object]
 
+PROJECT = Path(__file__).parents[2]
 SPAWN = multiprocessing.get_context("spawn")
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2))
 PUBLIC, ANOTHER = (key.public_key().public_bytes_raw().hex() for key in (KEY, OTHER))
@@ -118,6 +120,17 @@ def test_the_summary_says_what_the_events_say(document: Document) -> None:
     assert document["code"]["environment"] == GIVEN["environment"]
     assert document["purge"] == CHECKLIST
     assert "no proof" in document["statement"]
+
+
+def test_a_certificate_is_what_the_published_schema_says(document: Document) -> None:
+    schema = json.loads((PROJECT / "docs/certificate.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    valid = Draft202012Validator(schema).is_valid
+    assert valid(document)
+    assert not valid(document | {"more": 1})
+    for part in document:
+        assert not valid({name: value for name, value in document.items() if name != part})
+        assert not valid(document | {part: 7})
 
 
 @pytest.mark.parametrize(
