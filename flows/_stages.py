@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
@@ -91,7 +90,7 @@ def _can_help(_task: object, _task_run: object, state: State[Any]) -> bool:
     return isinstance(state.data, StageError) and state.data.transient
 
 
-@task(cache_policy=NO_CACHE, retry_condition_fn=_can_help)
+@task(persist_result=False, retry_condition_fn=_can_help)
 def _run(stage: str, dvc: Reproduction) -> State[Any]:
     log = get_run_logger()
     try:
@@ -101,6 +100,6 @@ def _run(stage: str, dvc: Reproduction) -> State[Any]:
     return Completed(name="Cached") if status == "cached" else Completed()
 
 
-@task(cache_policy=NO_CACHE)
+@task(persist_result=False)
 def _skip(reason: str) -> State[Any]:
     return Cancelled(name="Skipped", message=reason)

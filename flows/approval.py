@@ -49,7 +49,7 @@ class Approval(RunInput):
     reason: str = Field(pattern=r"\S", max_length=1000, description="Why; it is recorded.")
 
 
-@flow(name=NAME)
+@flow(name=NAME, persist_result=False)
 def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
     """Ask a person to approve or refuse a request: the run pauses until the form is filled in.
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.
-@flow(name="submit-request")
+@flow(name="submit-request", persist_result=False)
 def submit_request(submission: dict[str, Any]) -> Any:
     """Take one request to forget into the ledger.
 

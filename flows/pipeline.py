@@ -37,7 +37,7 @@ StageName = Literal["split", "train", "retrain", "unlearn", "finetune", "audit",
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.
-@flow(name="unlearning-pipeline")
+@flow(name="unlearning-pipeline", persist_result=False)
 def pipeline(
     target: StageName | None = None,
     force: bool = False,

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.
-@flow(name="process-requests")
+@flow(name="process-requests", persist_result=False)
 def process_requests(
     retries: Annotated[int, Field(ge=0, le=10)] = 2,
     retry_delay: Annotated[int, Field(ge=0, le=3600)] = 10,

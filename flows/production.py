@@ -21,7 +21,7 @@ from tasks.requests.desk import Desk
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@flow(name="audit-production")
+@flow(name="audit-production", persist_result=False)
 def audit_production() -> State[Any]:
     """Audit the model in production over the cohort of past requests.
 

@@ -358,7 +358,7 @@ def _verify_purge(request: str, as_json: bool) -> None:
     else:
         _print_rows(rows, ("store", "item", "result", "how"), "")
     if any(item.result.startswith("retained") for item in items):
-        _fail(f"request {request}: samples are still there", Exit.NOT_VERIFIED)
+        _fail(f"request {request}: not all is gone, see what is retained", Exit.NOT_VERIFIED)
 
 
 @app.command()

@@ -245,10 +245,16 @@ class Purge:
     def _left(self, wanted: Sequence[Wanted]) -> Iterator[Item]:
         """Search every store once more: what the checklist says of a store is what is there afterwards."""
         yield from left(self.stores(), wanted, Path(self.params.split.path))
+        yield from self.prefect()
+
+    def prefect(self) -> Iterator[Item]:
+        """Tell of what need not be searched of Prefect's."""
         if not self.environ.get("PREFECT_API_URL"):
             yield Item(
-                "Prefect flow runs", "parameters", "not applicable: no server is set", "PREFECT_API_URL"
+                FlowRuns.name, "parameters, logs", "not applicable: no server is set", "PREFECT_API_URL"
             )
+        how = "persist_result is off for every flow and task, whatever Prefect's settings say"
+        yield Item("Prefect results", "files", "not applicable: none are kept", how)
 
     def _beyond_reach(self, void: set[str]) -> Iterator[Item]:
         commits = lineage.commits_without_data(self.root, void)
@@ -343,7 +349,7 @@ def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
     """Search every store for the samples of requests; nothing is changed."""
     wanted = [wanted_of(request, purge.desk) for request in requests]
     found = left(purge.stores(), wanted, Path(purge.params.split.path))
-    return [*found, *purge.superseded(requests), *unsearchable(purge.root)]
+    return [*found, *purge.prefect(), *purge.superseded(requests), *unsearchable(purge.root)]
 
 
 def unsearchable(root: Path) -> Iterator[Item]:
