@@ -24,6 +24,7 @@ from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Receipt, Request
 from tasks.requests.ledger import Head, check_chain
+from tasks.requests.schema import json_schema
 from tasks.requests.states import Status
 
 
@@ -79,19 +80,32 @@ def desk() -> Desk:
     return Desk.open(load().requests, os.environ, Path.cwd())
 
 
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        _print_json(json_schema())
+        raise typer.Exit
+
+
 @app.command()
 def submit(
     files: Annotated[
         list[Path], typer.Argument(help="Requests, *.json or *.csv; one a file.", show_default=False)
     ],
     as_json: AsJson = False,
+    schema: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option(
+            "--schema", help="Print the JSON Schema of a request.", callback=_print_schema, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Submit requests. Each file is taken or rejected as a whole; exit status 2 if one was rejected."""
     with _errors():
         opened, catalogue = desk(), Catalogue.load()
+        contents = [(path, path.read_bytes()) for path in files]  # all of them, or nothing is submitted
         receipts = [
-            (str(path), opened.submit(path.read_bytes(), path.name, catalogue, channel="cli"))
-            for path in files
+            (str(path), opened.submit(content, path.name, catalogue, channel="cli"))
+            for path, content in contents
         ]
     _print_receipts(receipts, opened, as_json)
 

@@ -61,6 +61,17 @@ def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
     assert result.stderr == "expunge: No such file or directory (nowhere.json)\n"
 
 
+def test_with_a_file_that_is_not_there_the_others_are_not_submitted(run: Run, desk: Desk) -> None:
+    Path("good.json").write_bytes(submission())
+    assert run("submit", "good.json", "nowhere.json").exit_code == cli.Exit.SYSTEM
+    assert desk.requests() == []
+
+
+def test_the_schema_is_printed_without_a_file(run: Run) -> None:
+    schema = json.loads(run("submit", "--schema").stdout)
+    assert set(schema["properties"]) == {"requester", "received_at", "due_at", "ground", "samples"}
+
+
 def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
     first = submitted(run)
     second = submitted(run, samples={"index": [1]}, due_at="2026-05-02T00:00:00Z")

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn, Protocol, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -53,7 +61,9 @@ COLUMNS = ("requester", "received_at", "ground", "kind", "value")
 OPTIONAL = ("due_at",)
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def _time(value: Any) -> Any:
@@ -71,10 +81,14 @@ def _text(value: str) -> str:
     return value
 
 
-Time = Annotated[datetime, BeforeValidator(_time)]
+Time = Annotated[
+    datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "pattern": f"^{_TIME.pattern}$"})
+]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_text)]
 Requester = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
 Index = Annotated[int, Field(ge=0, lt=10**9)]
+
+_UNIQUE: Any = {"uniqueItems": True}
 
 
 class _Strict(BaseModel):
@@ -84,34 +98,51 @@ class _Strict(BaseModel):
 class Samples(_Strict):
     """The samples of a request, by any of four names."""
 
-    id: tuple[Name, ...] = ()
-    path: tuple[Name, ...] = ()
-    index: tuple[Index, ...] = ()
-    class_: Annotated[tuple[Name, ...], Field(alias="class")] = ()
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"properties": {kind: {"minItems": 1}}, "required": [kind]} for kind in get_args(Kind)]
+        }
+    )
+
+    id: tuple[Name, ...] = Field(
+        (), json_schema_extra=_UNIQUE, description="As in data/split/samples.csv, column sample_id."
+    )
+    path: tuple[Name, ...] = Field(
+        (), json_schema_extra=_UNIQUE, description="As in data/split/samples.csv, column source."
+    )
+    index: tuple[Index, ...] = Field(
+        (), json_schema_extra=_UNIQUE, description="Row in the source's training part, from 0."
+    )
+    class_: tuple[Name, ...] = Field(
+        (),
+        alias="class",
+        json_schema_extra=_UNIQUE,
+        description="All training and validation samples of a class.",
+    )
 
 
 class Submission(_Strict):
-    """A request as it is submitted.
+    """A request as it is submitted."""
 
-    Attributes
-    ----------
-    requester
-        An opaque reference into the system that knows the person. Never a name or an address.
-    received_at
-        When the request reached the organisation, UTC; the due date counts from it.
-    due_at
-        When it must be done, if earlier than the rule says.
-    ground
-        Why, see :data:`Ground`.
-    samples
-        What is to be forgotten.
+    requester: Requester = Field(
+        description="Opaque reference into the system that knows the person. Never a name or an address."
+    )
+    received_at: Time = Field(
+        description="When the request reached the organisation; the due date counts from it."
+    )
+    due_at: Time | None = Field(None, description="When it must be done, if earlier than the rule says.")
+    ground: Ground = Field(description="Why: GDPR Art. 17(1)(a) to (f) in order, and three more.")
+    samples: Samples = Field(description="What is to be forgotten.")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a request as JSON.
+
+    Whatever it refuses is refused, too, when it is submitted. The reverse does not hold: no schema tells that
+    a sample does not exist.
     """
-
-    requester: Requester
-    received_at: Time
-    due_at: Time | None = None
-    ground: Ground
-    samples: Samples
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **Submission.model_json_schema()}
 
 
 @dataclass(frozen=True, slots=True)
