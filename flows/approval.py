@@ -66,10 +66,12 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
             desk = Desk.open(load().requests, os.environ, ROOT)
             found = desk.show(request)
             found.state.after("approved")
-        log.info("Request %s: %s sample(s), ground %s, due %s", found.id, found.count,
-                 found.events[0].body.get("ground"), found.due_at)  # fmt: skip
+        ground = found.events[0].body.get("ground")
+        about = f"Request {found.id}: {found.count} sample(s), ground {ground}, due {(found.due_at or '')[:10]}"
+        log.info(about)
         wait = suspend_flow_run if deployment.id else pause_flow_run
-        decision = wait(wait_for_input=Approval, timeout=wait_seconds)
+        form = Approval.with_initial_data(description=about)
+        decision = wait(wait_for_input=form, timeout=wait_seconds)
         with chdir(ROOT):
             kind = "approved" if decision.decision == "approve" else "refused"
             desk.decide(kind, request, by=decision.by, reason=decision.reason)

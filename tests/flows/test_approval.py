@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextvars
+import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -54,6 +55,13 @@ class Asked:
         until(found, seconds=60, what="the pause")
         return UUID(str(found()[0].id))
 
+    def told(self, run: UUID) -> str:
+        """What the form says above its fields."""
+        with get_client(sync_client=True) as client:
+            state: Any = client.read_flow_run(run).state
+            key = state.state_details.run_input_keyset["description"]
+            return str(json.loads(client.read_flow_run_input(run, key)))
+
     def answer(self, run: UUID, **values: str) -> None:
         with get_client(sync_client=True) as client:
             done = client.resume_flow_run(run, run_input=values)
@@ -77,6 +85,7 @@ def asked(
 def test_a_person_approves_in_a_form_that_is_checked_first(asked: tuple[str, Asked], desk: Desk) -> None:
     request, waiting = asked
     run = waiting.paused()
+    assert waiting.told(run) == f"Request {request}: 1 sample(s), ground consent-withdrawn, due 2026-06-01"
     with pytest.raises((ExpungeError, PrefectHTTPStatusError)):
         waiting.answer(run, decision="perhaps", by="me", reason="so")
     with pytest.raises((ExpungeError, PrefectHTTPStatusError)):
