@@ -27,8 +27,8 @@ def submit_request(submission: dict[str, Any]) -> Any:
     """Take one request to forget into the ledger.
 
     The same checks as `expunge submit`. The run completes if the request was accepted or is a duplicate,
-    and fails, naming what is wrong, if it was rejected. Prefect keeps the parameters of its runs: what
-    they name stays in its database until the run is deleted there.
+    and fails, naming what is wrong, if it was rejected. Prefect keeps the parameters of its runs: the
+    purge deletes this run; that of a rejected request stays until you delete it.
 
     Args:
         submission: The request, as in docs/requests.md: requester, received_at, ground, samples.

@@ -116,19 +116,19 @@ def _report(desk: Desk) -> None:
         [
             f"`{request.id}`",
             str(request.state.status),
-            request.batch or "",
-            *_became(request),
             (request.due_at or "")[:10],
             request.next,
+            *_became(request),
+            request.batch or "",
         ]
         for request in shown
     ]
     create_markdown_artifact(
         "# Requests\n\n"
-        + table(["request", "status", "batch", "version", "commit", "certificate", "due", "next"], rows)
+        + table(["request", "status", "due", "next", "version", "commit", "certificate", "batch"], rows)
         + "\n",
         key="requests",
-        description=f"{len(rows)} requests",
+        description=f"{len(rows)} request(s)",
     )
 
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
-import httpx
+from requests import RequestException, Session
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from tasks.errors import ExpungeError, UnavailableError
 from tasks.requests.search import Wanted, find
 from tasks.requests.stores import Hit
 
 PAGE = 200
+PATIENCE = Retry(
+    connect=0,
+    read=0,
+    status=6,
+    backoff_factor=0.5,
+    backoff_max=8,
+    status_forcelist=[HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE],
+    allowed_methods=None,
+    raise_on_status=False,
+)
+"""A server that is busy is asked again: on SQLite it answers 503 while another request writes."""
+
 AT_WORK = frozenset({"PENDING", "RUNNING", "CANCELLING"})
 """Types of states in which a run needs its record; the purge may be part of that very run."""
 
@@ -22,7 +37,10 @@ class FlowRuns:
     """Parameters and logs of all flow runs of the server at PREFECT_API_URL."""
 
     name = "Prefect flow runs"
-    how = "the parameters and logs of every flow run, read through the server's API"
+    how = (
+        "the parameters and logs of every flow run, read through the server's API, "
+        "and by id the runs that brought the request"
+    )
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.url = environ.get("PREFECT_API_URL", "")
@@ -33,10 +51,14 @@ class FlowRuns:
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
-        """Find runs whose parameters or logs name a sample; an item is a run's id."""
+        """Find runs that brought a request, or whose parameters or logs name a sample; an item is an id."""
+        brought = frozenset[str]().union(*(each.flow_runs for each in wanted))
         found = set()
         for run in self.runs():
-            if find(json.dumps(run["parameters"]).encode(), wanted):
+            if run["id"] in brought:
+                found.add(run["id"])
+                yield Hit(self.name, str(run["id"]), f"flow run {run['name']} brought the request")
+            elif find(json.dumps(run["parameters"]).encode(), wanted):
                 found.add(run["id"])
                 yield Hit(self.name, str(run["id"]), f"parameters of flow run {run['name']} name samples")
         for line in self._all("/logs/filter", sort="TIMESTAMP_ASC"):
@@ -67,14 +89,17 @@ class FlowRuns:
 
     def _call(self, method: str, path: str, *, missing_is_fine: bool = False, **options: Any) -> Any:
         try:
-            with httpx.Client(headers=self._headers, timeout=30) as client:
-                answer = client.request(method, self.url.rstrip("/") + path, **options)
-        except httpx.HTTPError as error:
+            with Session() as session:
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, HTTPAdapter(max_retries=PATIENCE))
+                address = self.url.rstrip("/") + path
+                answer = session.request(method, address, headers=self._headers, timeout=30, **options)
+        except RequestException as error:
             raise UnavailableError(f"Prefect at {self.url} does not answer: {error}") from None
-        if answer.status_code == httpx.codes.NOT_FOUND and missing_is_fine:
+        if answer.status_code == HTTPStatus.NOT_FOUND and missing_is_fine:
             return None
-        if answer.is_server_error:
+        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise UnavailableError(f"Prefect at {self.url} answers {answer.status_code}: it is not up")
-        if answer.is_error:
+        if not answer.ok:
             raise ExpungeError(f"Prefect at {self.url} answers {answer.status_code} to {method} {path}")
         return answer.json() if answer.content else None

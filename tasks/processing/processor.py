@@ -96,6 +96,10 @@ class Processor:
         """
         problems = []
         self.repository.refuse_changes()
+        try:
+            self.purge().late_duplicates()
+        except UnavailableError as error:
+            problems.append(str(error))
         for batch in in_progress(self.desk.requests()):
             problems += self._carry_on(batch)
         unfinished = [

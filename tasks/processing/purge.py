@@ -67,21 +67,31 @@ class Item:
         return asdict(self)
 
 
-def wanted_of(request: Request, desk: Desk) -> Wanted:
-    """Return what identifies the samples of a request anywhere.
+def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
+    """Return what identifies the samples of requests anywhere.
 
     Raises
     ------
     ExpungeError
-        If its key was destroyed: then nothing can be recognised any more.
+        If a key was destroyed: then nothing can be recognised any more.
     """
-    digests = request.digests
-    return Wanted(
-        key=desk.keys.load(request.id),
-        names=digests.get("id", frozenset()) | digests.get("path", frozenset()),
-        pixels=frozenset(entry["pixels"] for entry in request.content),
-        files=frozenset(entry["file"] for entry in request.content if "file" in entry),
-    )
+    known = desk.requests()
+    return [
+        Wanted(
+            key=desk.keys.load(request.id),
+            names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
+            pixels=frozenset(entry["pixels"] for entry in request.content),
+            files=frozenset(entry["file"] for entry in request.content if "file" in entry),
+            flow_runs=_brought(each for each in known if request.id in {each.id, each.first}),
+        )
+        for request in requests
+    ]
+
+
+def _brought(requests: Iterable[Request]) -> frozenset[str]:
+    """Ids of the flow runs that brought requests."""
+    found = (request.events[0].body.get("flow_run") for request in requests)
+    return frozenset(run for run in found if run)
 
 
 @dataclass
@@ -131,7 +141,7 @@ class Purge:
 
     def plan(self, requests: Sequence[Request]) -> list[Item]:
         """List what a purge would take; nothing is changed."""
-        wanted = [wanted_of(request, self.desk) for request in requests]
+        wanted = wanted_of(requests, self.desk)
         images = self._source()
         named = {name for request in requests for name in self._references(request, images).values()}
         found = [Item("source", name, "would be deleted", "by id") for name in sorted(named)]
@@ -147,7 +157,7 @@ class Purge:
 
     def carry_out(self, requests: Sequence[Request]) -> list[Item]:
         """Purge the samples of requests from everywhere; return the checklist."""
-        wanted = [wanted_of(request, self.desk) for request in requests]
+        wanted = wanted_of(requests, self.desk)
         checklist = [self._originals(requests)]
         void = self._void_objects(wanted)
         self._split_again()
@@ -160,6 +170,16 @@ class Purge:
                     store.delete(hit.item)
         checklist += self._left(wanted)
         return [*checklist, *self._beyond_reach(void)]
+
+    def late_duplicates(self) -> None:
+        """Delete what Prefect keeps of duplicates that were submitted after the purge of what they name."""
+        requests = self.desk.requests()
+        purged = {each.id for each in requests if each.state.status in {Status.PURGED, Status.CLOSED}}
+        brought = _brought(each for each in requests if each.first in purged)
+        if brought and self.environ.get("PREFECT_API_URL"):
+            runs = FlowRuns(self.environ)
+            for run in list(runs.runs(flow_runs={"id": {"any_": sorted(brought)}})):
+                runs.delete(str(run["id"]))
 
     def superseded(self, requests: Sequence[Request]) -> Iterator[Item]:
         """Tell of each version that knew the samples whether it is still there."""
@@ -347,7 +367,7 @@ def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Ite
 
 def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
     """Search every store for the samples of requests; nothing is changed."""
-    wanted = [wanted_of(request, purge.desk) for request in requests]
+    wanted = wanted_of(requests, purge.desk)
     found = left(purge.stores(), wanted, Path(purge.params.split.path))
     return [*found, *purge.prefect(), *purge.superseded(requests), *unsearchable(purge.root)]
 

@@ -78,12 +78,16 @@ class Wanted:
         Of fingerprints (kind ``pixels``).
     files
         Of the SHA-256 of encoded image files (kind ``file``).
+    flow_runs
+        Ids of Prefect's flow runs that brought the request, or a duplicate of it: their parameters may name
+        samples by what no text tells, such as a number.
     """
 
     key: bytes
     names: frozenset[str]
     pixels: frozenset[str]
     files: frozenset[str]
+    flow_runs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 from prefect import flow, get_run_logger
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
-from tasks.processing.prefect_runs import FlowRuns
+from tasks.errors import UnavailableError
+from tasks.processing.prefect_runs import PATIENCE, FlowRuns
+from tasks.processing.purge import Purge, wanted_of
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.desk import Desk
 from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
+from tasks.requests.states import Status
 from tests.flows.project import until
+from tests.requests.conftest import catalogue, clock, desk, root, submission
+
+__all__ = ["catalogue", "clock", "desk", "root"]
 
 pytestmark = [
     pytest.mark.usefixtures("server"),
@@ -50,6 +66,98 @@ def test_names_in_parameters_and_logs_are_found_and_deleted(served: dict[str, st
     for hit in hits:
         runs.delete(hit.item)
     until(lambda: list(runs.search(wanted)) == [], seconds=30, what="the deletion of the log")
+
+
+@flow(name="brings")
+def brings(submission: dict[str, Any]) -> str:
+    return str(flow_run.id)
+
+
+def brought(desk: Desk, catalogue: Catalogue) -> tuple[str, str, Status | None]:
+    """Submit a request by number as a flow does; return its id, its flow run's and its status."""
+    content = submission(samples={"index": [3]})
+    run = brings(json.loads(content))
+    request = desk.submit(content, "p.json", catalogue, channel="prefect", flow_run=run).request
+    return request.id, run, request.state.status
+
+
+def test_runs_that_brought_a_request_or_its_duplicates_go_with_it(
+    served: dict[str, str], desk: Desk, catalogue: Catalogue
+) -> None:
+    first, first_run, _ = brought(desk, catalogue)
+    _, second_run, status = brought(desk, catalogue)
+    assert status == "duplicate"
+    other = brings({"samples": {"index": [4]}})
+    runs = FlowRuns(served)
+    hits = list(runs.search(wanted_of([desk.show(first)], desk)))
+    assert {hit.item: hit.why.split()[-3:] for hit in hits} == {
+        first_run: ["brought", "the", "request"],
+        second_run: ["brought", "the", "request"],
+    }
+    for hit in hits:
+        runs.delete(hit.item)
+    assert other in [run["id"] for run in runs.runs()]
+
+
+def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
+    served: dict[str, str], desk: Desk, catalogue: Catalogue, root: Path
+) -> None:
+    first, first_run, _ = brought(desk, catalogue)
+    purge = Purge(root, cast("Any", None), desk, cast("Any", None), served)
+    _, early, _ = brought(desk, catalogue)
+    purge.late_duplicates()
+    with desk.ledger.writing() as writer:
+        for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
+            writer.append(kind, first)
+    _, late, status = brought(desk, catalogue)
+    assert status == "duplicate"
+
+    def there() -> set[str]:
+        return {run["id"] for run in FlowRuns(served).runs()} & {first_run, early, late}
+
+    assert there() == {first_run, early, late}
+    purge.late_duplicates()
+    assert there() == {first_run}
+    purge.late_duplicates()
+    FlowRuns(served).delete(first_run)
+
+
+@contextmanager
+def busy(times: int) -> Iterator[str]:
+    """A server that answers 503 some times before it lists no runs; its address."""
+    left = [times]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            left[0] -= 1
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(503 if left[0] >= 0 else 200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_server_that_is_busy_is_asked_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.processing.prefect_runs.PATIENCE", PATIENCE.new(backoff_factor=0))
+    with busy(PATIENCE.status or 0) as address:
+        assert list(FlowRuns({"PREFECT_API_URL": address}).runs()) == []
+    with (
+        busy((PATIENCE.status or 0) + 1) as address,
+        pytest.raises(UnavailableError, match=f"{address} answers 503"),
+    ):
+        list(FlowRuns({"PREFECT_API_URL": address}).runs())
 
 
 def test_a_run_that_is_at_work_keeps_its_record(served: dict[str, str]) -> None:
