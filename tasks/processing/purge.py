@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.datasets import SOURCES, ImageSet
 from tasks.datasets import _originals as originals
@@ -28,6 +29,9 @@ from tasks.requests.keys import reference
 from tasks.requests.search import Wanted
 from tasks.requests.states import Status
 from tasks.requests.stores import DvcCache, DvcState, Folder, Hit, Objects, Store, remotes
+
+if TYPE_CHECKING:
+    from tasks.tracking.registry import Models, Void
 
 MLFLOW = ("mlruns", "mlartifacts")
 CODE = ("tasks", "flows", "tests", "docs", "bench")
@@ -151,7 +155,7 @@ class Purge:
         for output in lineage.void_outputs(self.root, void, self._kept()):
             found.append(Item("DVC", f"{output.path} ({output.md5})", "would be deleted", "by lineage"))
         registry = models(self.params, self.root)
-        for each in registry.void(inputs=void, keep=self._weights_kept()) if registry else ():
+        for each in self._void_models(registry, requests, void) if registry else ():
             found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
         return found
 
@@ -163,7 +167,7 @@ class Purge:
         self._split_again()
         checklist += self._outputs(void)
         checklist += self._checkpoints()
-        checklist += self._mlflow(void)
+        checklist += self._mlflow(requests, void)
         for store in self.stores():
             for hit in store.search(wanted):
                 if self._deletable(hit):
@@ -188,13 +192,7 @@ class Purge:
             yield Item("MLflow", "models", "not applicable: tracking is off", "EXPUNGE_TRACKING")
             return
         there = {version.version for version in registry.versions()}
-        bases = {
-            str(event.body["base"]["version"])
-            for request in requests
-            for event in request.events
-            if event.kind == "started" and event.body.get("method") != NOTHING_LEFT
-        }
-        for version in sorted(bases):
+        for version in sorted({str(base["version"]) for base in _bases(requests)}):
             result = "retained: it was not deleted" if version in there else "deleted"
             if version in there and self._seals:
                 result = self._sealed()
@@ -230,9 +228,8 @@ class Purge:
         sealed = [output for output in outputs if self._seals and output.path.endswith(WEIGHTS)]
         gone = [output for output in outputs if output not in sealed]
         objects = void | {output.md5 for output in gone}
-        for output in gone:
-            path = self.root / output.path
-            if path.is_file() and digest(path) == output.md5:
+        for path in (self.root / "data").glob("*/*"):  # wherever it lies: dvc.lock may have forgotten it
+            if path.name in lineage.PER_SAMPLE and digest(path) in objects:
                 path.unlink()
         lineage.forget_in_lock(self.root / "dvc.lock", objects)
         for store in self._caches():
@@ -250,11 +247,11 @@ class Purge:
             path.unlink(missing_ok=True)
         return [Item("checkpoints", f"{len(found)} files", "deleted", f"all of {CHECKPOINTS}")]
 
-    def _mlflow(self, void: set[str]) -> list[Item]:
+    def _mlflow(self, requests: Sequence[Request], void: set[str]) -> list[Item]:
         registry = models(self.params, self.root)
         if registry is None:
             return [Item("MLflow", "models", "not applicable: tracking is off", "")]
-        found = registry.void(inputs=void, keep=self._weights_kept())
+        found = self._void_models(registry, requests, void)
         sealed = [each for each in found if self._seals and each.kind != "artifacts"]
         gone = [each for each in found if each not in sealed]
         registry.delete(gone)
@@ -295,6 +292,14 @@ class Purge:
             "cannot be reached: delete them where they are",
             "not searched",
         )
+
+    def _void_models(self, registry: Models, requests: Sequence[Request], void: set[str]) -> list[Void]:
+        """Find MLflow's models and files that were made of void objects, or were the base of a batch.
+
+        A base may be known by its weights only: an earlier purge took the split that it was trained on.
+        """
+        bases = {str(base["weights"]) for base in _bases(requests)}
+        return registry.void(weights=bases, inputs=void, keep=self._weights_kept())
 
     # what the parts share
 
@@ -363,6 +368,14 @@ def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Ite
                 else "not the pipeline's; remove it by hand"
             )  # fmt: skip
             yield Item(hit.store, hit.item, f"retained: {reason}", hit.why)
+
+
+def _bases(requests: Iterable[Request]) -> Iterator[Mapping[str, str]]:
+    """Models, by version and weights, that had learned samples of requests."""
+    for request in requests:
+        for event in request.events:
+            if event.kind == "started" and event.body.get("method") != NOTHING_LEFT:
+                yield event.body["base"]
 
 
 def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:

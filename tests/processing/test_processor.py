@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from tasks.datasets._manifest import Manifest, Samples
+from tasks.engine.weights import tensor_digest
 from tasks.errors import ExpungeError
-from tasks.processing.repository import anchors_in_git
-from tasks.requests.ledger import check_chain
+from tasks.params import load
+from tasks.processing.production import models
+from tasks.processing.purge import Purge, verify
+from tasks.processing.repository import Repository, anchors_in_git
+from tasks.requests.ledger import check_chain, latest
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
 
@@ -27,6 +33,12 @@ def ids_in_data() -> set[str]:
 def bytes_anywhere(root: Path, *wanted: bytes) -> list[Path]:
     files = [path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts]
     return [path for path in files if any(value in path.read_bytes() for value in wanted)]
+
+
+def weights_in(root: Path) -> set[str]:
+    """Digests of the tensors of all safetensors files in a folder, whatever they are called."""
+    files = [path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts]
+    return {tensor_digest(load_file(path)) for path in files if path.read_bytes()[8:10] == b'{"'}
 
 
 def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
@@ -88,6 +100,37 @@ def test_what_was_erased_never_returns_over_six_requests_with_overlaps(
     Path("data/images", names(0, 1)[0]).write_bytes(Path("data/images", names(1, 7)[0]).read_bytes())
     checkout.repository.dvc("repro", "split")
     assert not gone & ids_in_data()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's libraries
+def test_no_weights_survive_but_those_in_production_however_many_requests(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_TRACKING", "on")
+    checkout.repository.environment["EXPUNGE_TRACKING"] = "on"
+    shutil.rmtree(".expunge/spool")  # of the project that this is a copy of
+    checkout.repository.dvc("repro", "--force", "train")
+    checkout.repository.commit("first run")
+    requests, superseded = [], set()
+    for number, chain in enumerate([[], ["none"]]):
+        checkout.set(chain=chain, inconclusive="promote", batch_size=number + 1)
+        requests.append(checkout.submit(*names(number, 1, 2)).id)
+        assert checkout.process() == []
+        events = checkout.desk.show(requests[-1]).events
+        started, promoted = latest(events, "started"), latest(events, "promoted")
+        assert started is not None
+        assert promoted is not None
+        superseded.add(started.body["base"]["weights"])
+        registry = models(load(), checkout.root)
+        assert registry is not None
+        assert [version.version for version in registry.versions()] == [promoted.body["version"]]
+        assert weights_in(checkout.root) == {promoted.body["weights"]}
+    assert len(superseded) == 2
+    purge = Purge(checkout.root, load(), checkout.desk, Repository(checkout.root), {})
+    for request in requests:
+        items = verify(purge, [checkout.desk.show(request)])
+        assert [item for item in items if item.result.startswith("retained")] == []
+        assert [item.result for item in items if item.item.startswith("version ")] == ["deleted"]
 
 
 def test_a_second_request_for_the_same_sample_during_processing_is_covered(
