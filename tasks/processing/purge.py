@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,8 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
         If a key was destroyed: then nothing can be recognised any more.
     """
     known = desk.requests()
+    current = in_production(desk.ledger.events())
+    kept = {current.weights} if current else set()
     return [
         Wanted(
             key=desk.keys.load(request.id),
@@ -87,6 +89,11 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
             pixels=frozenset(entry["pixels"] for entry in request.content),
             files=frozenset(entry["file"] for entry in request.content if "file" in entry),
             flow_runs=_brought(each for each in known if request.id in {each.id, each.first}),
+            weights=frozenset(
+                str(base["weights"])
+                for base in _bases([request])
+                if desk.settings.superseded == "destroy" and base["weights"] not in kept
+            ),
         )
         for request in requests
     ]
@@ -219,7 +226,8 @@ class Purge:
 
     def _void_objects(self, wanted: Sequence[Wanted]) -> set[str]:
         """MD5s of DVC's objects that hold samples."""
-        hits = [hit for store in self._caches() for hit in store.search(wanted)]
+        samples = [replace(each, weights=frozenset()) for each in wanted]
+        hits = [hit for store in self._caches() for hit in store.search(samples)]
         return {hit.item for hit in hits if not hit.shared}
 
     def _outputs(self, void: set[str]) -> list[Item]:

@@ -6,6 +6,7 @@ DVC's objects have no names, so the content itself tells what it is:
 - Parquet: every text is compared with the names, every binary cell with the encoded images;
 - SQLite: every text and binary cell; and the file read as text, because freed pages keep their bytes
   (in which neighbouring cells run together, so a database should be compacted with ``VACUUM`` instead);
+- weights (safetensors): the digest of the tensors, whatever the file is called;
 - all else is read as text, damaged files too, and of binary files whatever is readable: cells of CSV,
   strings of JSON, lines, what stands between quotes, and what stands between blanks, brackets and commas;
   of a path also its ends, ``b/c`` of ``a/b/c``.
@@ -81,6 +82,8 @@ class Wanted:
     flow_runs
         Ids of Prefect's flow runs that brought the request, or a duplicate of it: their parameters may name
         samples by what no text tells, such as a number.
+    weights
+        :func:`~tasks.engine.weights.tensor_digest` of models that had learned the samples.
     """
 
     key: bytes
@@ -88,11 +91,12 @@ class Wanted:
     pixels: frozenset[str]
     files: frozenset[str]
     flow_runs: frozenset[str] = frozenset()
+    weights: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many of the wanted names, pixels and encoded images a content holds; false if none.
+    """How many of the wanted names, pixels, encoded images and models a content holds; false if none.
 
     ``whole`` says that the content as a whole is an encoded image that is wanted.
     """
@@ -100,16 +104,19 @@ class Found:
     names: int = 0
     pixels: int = 0
     files: int = 0
+    weights: int = 0
     whole: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.names or self.pixels or self.files)
+        return bool(self.names or self.pixels or self.files or self.weights)
 
     @property
     def why(self) -> str:
         """What was found, in words."""
         if self.whole:
             return "is the image file of a sample"
+        if self.weights:
+            return "holds the weights of a model that had learned samples"
         counts = {"names": self.names, "pixels": self.pixels, "image files": self.files}
         return "holds " + ", ".join(f"{what} of samples: {count}" for what, count in counts.items() if count)
 
@@ -127,7 +134,7 @@ def find(content: Path | bytes, wanted: Iterable[Wanted]) -> Found:
     search.file(hashlib.sha256(data).hexdigest())
     whole = bool(search.files)
     _read(data, content, search)
-    return Found(len(search.names), len(search.pixels), len(search.files), whole)
+    return Found(len(search.names), len(search.pixels), len(search.files), len(search.weights), whole)
 
 
 def named(path: str, wanted: Iterable[Wanted]) -> bool:
@@ -145,6 +152,7 @@ class _Search:
         self.names: set[str] = set()
         self.pixels: set[str] = set()
         self.files: set[str] = set()
+        self.weights: set[str] = set()
         self.by_name = any(each.names for each in wanted)
         self.by_pixels = any(each.pixels for each in wanted)
 
@@ -163,6 +171,18 @@ class _Search:
     def file(self, value: str) -> None:
         for each in self.wanted:
             self.files |= {reference(each.key, "file", value)} & each.files
+
+    def tensors(self, data: Content) -> None:
+        sought = frozenset[str]().union(*(each.weights for each in self.wanted))
+        if not sought:
+            return
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from tasks.engine.weights import tensor_digest
+
+        with contextlib.suppress(SafetensorError):  # a damaged one can be used by nobody
+            self.weights |= {tensor_digest(load(bytes(data)))} & sought
 
     def text(self, text: str) -> None:
         if self.by_name:
@@ -185,6 +205,7 @@ def _read(data: Content, content: Path | bytes, search: _Search) -> None:
         pass
     elif data[8:10] == b'{"':  # safetensors: the length of the header, the header, the tensors
         _text(data[8 : 8 + int.from_bytes(data[:8], "little")], search)
+        search.tensors(data)
     elif not data[:8].startswith(CLOSED):
         if data[:15] == b"SQLite format 3":
             _sqlite(content, search)

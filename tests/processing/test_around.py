@@ -144,16 +144,18 @@ def test_a_dry_run_lists_and_changes_nothing(checkout: Checkout) -> None:
 def test_verifying_finds_a_copy_anywhere_and_needs_the_key(checkout: Checkout, quick: Any) -> None:
     (name,) = names(0, 1)
     image = Path("data/images", name).read_bytes()
+    model = Path("data/train/weights.safetensors").read_bytes()
     request = checkout.submit(name)
     assert checkout.process(quick) == []
     purge = Purge(checkout.root, load(), checkout.desk, Repository(checkout.root), {})
     Path("data/notes.txt").write_text(f"see {name}, please\n")
     Path("data/mia").mkdir(exist_ok=True)
     Path("data/mia/copy.bin").write_bytes(image)
+    Path("best.bin").write_bytes(model)
     found = {
         Path(i.item).name for i in verify(purge, [checkout.desk.show(request.id)]) if "retained" in i.result
     }
-    assert {"notes.txt", "copy.bin"} <= found
+    assert {"notes.txt", "copy.bin", "best.bin"} <= found
     with pytest.raises(ExpungeError, match="give a reason"):
         checkout.desk.destroy_key(request.id, by="me", reason=" ")
     checkout.desk.destroy_key(request.id, by="me", reason="ten years are over")

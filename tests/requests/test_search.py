@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import save
+from safetensors.torch import save_file
 
+from tasks.engine.weights import tensor_digest
 from tasks.requests.erased import fingerprint
 from tasks.requests.keys import reference
 from tasks.requests.search import BLOCK, Found, Wanted, find, named
@@ -84,6 +87,23 @@ def in_database(path: Path) -> None:
 def in_csv(path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["sample_id", "source"], [ID, SOURCE], [PLAIN, "s"], [KEPT, "t"]])
+
+
+def test_a_model_is_known_by_its_tensors_whatever_its_file(file: Path) -> None:
+    tensors = {
+        "b": torch.arange(6, dtype=torch.int64).reshape(2, 3),
+        "a": torch.ones(2, dtype=torch.bfloat16),
+    }
+    sought = [Wanted(KEY, frozenset(), frozenset(), frozenset(), weights=frozenset({tensor_digest(tensors)}))]
+    for metadata in (None, {"by": "somebody else"}):
+        save_file(tensors, file, metadata)
+        assert find(file, sought) == Found(weights=1)
+        assert "model that had learned" in find(file, sought).why
+        assert not find(file, [WANTED])
+    file.write_bytes(file.read_bytes()[:-1])
+    assert not find(file, sought)
+    save_file(tensors | {"a": torch.zeros(2, dtype=torch.bfloat16)}, file)
+    assert not find(file, sought)
 
 
 BOTH = Found(names=2)
