@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from tasks.datasets import SOURCES, ImageSet
 from tasks.datasets import _originals as originals
+from tasks.datasets._manifest import load_samples
 from tasks.errors import ExpungeError
 from tasks.files import STATE, digest
 from tasks.params import Params
+from tasks.processing.contents import Contents
 from tasks.processing.prefect_runs import FlowRuns
 from tasks.processing.production import BASE, in_production, models
 from tasks.processing.repository import Repository
@@ -152,7 +154,7 @@ class Purge:
 
     def plan(self, requests: Sequence[Request]) -> list[Item]:
         """List what a purge would take; nothing is changed."""
-        wanted = wanted_of(requests, self.desk)
+        wanted = self._foreseen(requests)
         images = self._source()
         named = {name for request in requests for name in self._references(request, images).values()}
         found = [Item("source", name, "would be deleted", "by id") for name in sorted(named)]
@@ -164,7 +166,23 @@ class Purge:
         registry = models(self.params, self.root)
         for each in self._void_models(registry, requests, void) if registry else ():
             found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
+        current = in_production(self.desk.ledger.events())
+        if current and any(request.content == [] for request in requests):
+            model = f"the model in production, {current.weights[:12]}"
+            found.append(Item("MLflow and DVC", model, "would be deleted", "once its successor is promoted"))
         return found
+
+    def _foreseen(self, requests: Sequence[Request]) -> list[Wanted]:
+        """Return what will identify samples: until their audit, what they look like is read from the data."""
+        known = load_samples(mmap=True).samples.sample_ids
+        wanted = []
+        for request, each in zip(requests, wanted_of(requests, self.desk), strict=True):
+            names = [name for name in known if reference(each.key, "id", name) in request.remaining]
+            content = Contents(self.desk.keys, self.params.split, names).of(request)
+            pixels = each.pixels | {entry["pixels"] for entry in content}
+            files = each.files | {entry["file"] for entry in content if "file" in entry}
+            wanted.append(replace(each, pixels=pixels, files=files))
+        return wanted
 
     def carry_out(self, requests: Sequence[Request]) -> list[Item]:
         """Purge the samples of requests from everywhere; return the checklist."""
@@ -199,7 +217,8 @@ class Purge:
             yield Item("MLflow", "models", "not applicable: tracking is off", "EXPUNGE_TRACKING")
             return
         there = {version.version for version in registry.versions()}
-        for version in sorted({str(base["version"]) for base in _bases(requests)}):
+        bases = {str(base["version"]) for base in _bases(requests) if base["version"] is not None}
+        for version in sorted(bases):
             result = "retained: it was not deleted" if version in there else "deleted"
             if version in there and self._seals:
                 result = self._sealed()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import ExpungeError
+from tasks.files import digest
 from tasks.params import load
 from tasks.processing import production
 from tasks.processing.cohort import audit_production
@@ -138,7 +139,10 @@ def test_a_dry_run_lists_and_changes_nothing(checkout: Checkout) -> None:
     items = purge.plan([checkout.desk.show(request.id)])
     assert checkout.repository.contents() == before
     assert ("source", name) in {(item.store, item.item) for item in items}
-    assert any(item.store == "DVC cache" for item in items)
+    whole = {digest(Path("data/split", file)) for file in ("images.npy", "samples.csv", "manifest.csv")}
+    assert whole <= {item.item for item in items if item.store == "DVC cache"}
+    made = [item.item for item in items if item.how == "by lineage"]
+    assert any(item.startswith("data/train/weights.safetensors") for item in made)
 
 
 def test_verifying_finds_a_copy_anywhere_and_needs_the_key(checkout: Checkout, quick: Any) -> None:
