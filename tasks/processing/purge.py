@@ -161,8 +161,10 @@ class Purge:
         for store in self.stores():
             found += [Item(hit.store, hit.item, self._would(hit), hit.why) for hit in store.search(wanted)]
         void = self._void_objects(wanted)
-        for output in lineage.void_outputs(self.root, void, self._kept()):
+        outputs = lineage.void_outputs(self.root, void, self._kept())
+        for output in (each for each in outputs if each.md5 not in void):
             found.append(Item("DVC", f"{output.path} ({output.md5})", "would be deleted", "by lineage"))
+        void |= {output.md5 for output in outputs}
         registry = models(self.params, self.root)
         for each in self._void_models(registry, requests, void) if registry else ():
             found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
@@ -188,11 +190,13 @@ class Purge:
         """Purge the samples of requests from everywhere; return the checklist."""
         wanted = wanted_of(requests, self.desk)
         checklist = [self._originals(requests)]
-        void = self._void_objects(wanted)
+        held = self._void_objects(wanted)
+        outputs = lineage.void_outputs(self.root, held, self._kept())
+        void = held | {output.md5 for output in outputs}
         self._split_again()
-        checklist += self._outputs(void)
+        checklist += self._mlflow(requests, void)  # while DVC's objects still tell what is void
+        checklist += self._outputs(held, outputs)
         checklist += self._checkpoints()
-        checklist += self._mlflow(requests, void)
         for store in self.stores():
             for hit in store.search(wanted):
                 if self._deletable(hit):
@@ -249,18 +253,17 @@ class Purge:
         hits = [hit for store in self._caches() for hit in store.search(samples)]
         return {hit.item for hit in hits if not hit.shared}
 
-    def _outputs(self, void: set[str]) -> list[Item]:
-        """Take what was computed from a void split out of the workspace, ``dvc.lock``, cache and remotes."""
-        outputs = lineage.void_outputs(self.root, void, self._kept())
+    def _outputs(self, held: set[str], outputs: Sequence[lineage.Output]) -> list[Item]:
+        """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
         sealed = [output for output in outputs if self._seals and output.path.endswith(WEIGHTS)]
         gone = [output for output in outputs if output not in sealed]
-        objects = void | {output.md5 for output in gone}
+        objects = held | {output.md5 for output in gone}
         for path in (self.root / "data").glob("*/*"):  # wherever it lies: dvc.lock may have forgotten it
             if path.name in lineage.PER_SAMPLE and digest(path) in objects:
                 path.unlink()
         lineage.forget_in_lock(self.root / "dvc.lock", objects)
         for store in self._caches():
-            for md5 in objects:
+            for md5 in [*(objects - held), *held]:  # what tells of the others goes last
                 store.delete(md5)
         by = "by content, as keyed digests, and by lineage: what dvc.lock of any commit says was made of it"
         items = [Item("DVC cache and remotes", f"{len(objects)} objects", "deleted", by)]

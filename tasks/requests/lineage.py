@@ -81,9 +81,10 @@ class _Run:
 
 
 def void_outputs(root: Path, void: Collection[str], keep: Collection[str]) -> list[Output]:
-    """Return the outputs that were made, directly or through others, of void objects.
+    """Return the outputs that were made, directly or through others, of void objects or beside them.
 
     An output counts if it is named like one of ``PER_SAMPLE``; only through such ones the search goes on.
+    What was made together with a void object is void, too: the table of a split tells of its images.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def void_outputs(root: Path, void: Collection[str], keep: Collection[str]) -> li
         found = [
             (run, path, md5)
             for run in runs
-            if not tainted.isdisjoint(run.deps)
+            if not tainted.isdisjoint(run.deps | run.made)
             for path, md5 in run.outs
             if md5 and PurePosixPath(path).name in PER_SAMPLE and bare(md5) not in kept
         ]

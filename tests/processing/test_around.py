@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.errors import ExpungeError
 from tasks.files import digest
@@ -117,18 +119,26 @@ def test_superseded_weights_are_destroyed_by_default(checkout: Checkout, quick: 
     assert production.digest_of(production.BASE) != old
 
 
+def holding(value: bytes, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and value in path.read_bytes()]
+
+
 def test_samples_that_were_lost_before_their_batch_are_left_out_by_training_anew(
     checkout: Checkout, quick: Any
 ) -> None:
     (name,) = names(0, 1)
+    with Image.open(Path("data/images", name)) as image:
+        pixels = np.asarray(image).tobytes()
     request = checkout.submit(name)
     Path("data/images", name).unlink()
     run_stages("train", {})
+    assert holding(pixels, Path(".dvc/cache")) != []
     assert checkout.process(quick) == []
     events = checkout.desk.show(request.id).events
     started = next(event.body for event in events if event.kind == "started")
     assert (started["method"], started["lost"]) == ("retrain", 1)
     assert checkout.status(request.id) == "closed"
+    assert holding(pixels, Path(".dvc/cache")) == []
 
 
 def test_a_dry_run_lists_and_changes_nothing(checkout: Checkout) -> None:

@@ -17,7 +17,7 @@ from tasks.datasets import _originals
 from tasks.processing import processor as processing
 from tasks.processing import production, purge
 from tasks.processing.repository import Repository, anchors_in_git
-from tasks.requests import certificate
+from tasks.requests import certificate, stores
 from tasks.requests.batches import Batch
 from tasks.requests.erased import Erased
 from tasks.requests.ledger import check_chain
@@ -156,6 +156,42 @@ def test_a_failed_stage_is_tried_again_and_then_waits_for_a_person(checkout: Che
     checkout.desk.decide("retried", request, by="me")
     assert checkout.process(quick) == []
     assert checkout.status(request) == "closed"
+
+
+@pytest.mark.parametrize("deletions", [0, 1, 4])
+def test_a_purge_that_was_killed_half_way_still_finds_all_that_was_made_of_the_samples(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch, deletions: int
+) -> None:
+    told: list[set[str]] = []
+    left = [deletions]
+    delete = stores.Objects.delete
+
+    def mlflow(self: purge.Purge, requests: Any, void: set[str]) -> list[purge.Item]:
+        told.append(void)
+        if deletions == 0 and len(told) == 1:
+            raise Killed
+        return []
+
+    def limited(self: stores.Objects, item: str) -> None:
+        if len(told) == 1 and left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        delete(self, item)
+
+    monkeypatch.setattr(purge.Purge, "_mlflow", mlflow)
+    monkeypatch.setattr(stores.Objects, "delete", limited)
+    request = checkout.submit(*names(0, 1)).id
+    with pytest.raises(Killed):
+        checkout.process(quick)
+    assert checkout.process(quick) == []
+    assert checkout.status(request) == "closed"
+    first, second = told
+    assert len(first) >= 5  # the split's three, weights, logits
+    assert second == first if deletions == 0 else second <= first
+    cache = stores.DvcCache(checkout.root)
+    for md5 in first:
+        with pytest.raises(FileNotFoundError):
+            cache.read(md5)
 
 
 def test_an_outage_of_mlflow_is_no_failure_however_long_it_lasts(

@@ -142,6 +142,13 @@ def test_all_that_was_made_of_the_erased_is_void_and_nothing_else(
     assert void_outputs(repository.root, {"0" * 32}, keep=()) == []
 
 
+@pytest.mark.parametrize("table", ["samples.csv", "manifest.csv"])
+def test_what_was_made_beside_a_void_table_is_void(repository: Repository, table: str) -> None:
+    old = locked(repository, "HEAD~1")
+    outputs = void_outputs(repository.root, {old[f"data/split/{table}"]}, keep=())
+    assert by_path(outputs) == {path: old[path] for path in VOID}
+
+
 def test_what_is_kept_is_not_void_and_passes_nothing_on(repository: Repository) -> None:
     old = locked(repository, "HEAD~1")
     weights = old["data/train/weights.safetensors"]
