@@ -67,7 +67,9 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
             found = desk.show(request)
             found.state.after("approved")
         ground = found.events[0].body.get("ground")
-        about = f"Request {found.id}: {found.count} sample(s), ground {ground}, due {(found.due_at or '')[:10]}"
+        about = (
+            f"Request {found.id}: {found.count} sample(s), ground {ground}, due {(found.due_at or '')[:10]}"
+        )
         log.info(about)
         wait = suspend_flow_run if deployment.id else pause_flow_run
         form = Approval.with_initial_data(description=about)
