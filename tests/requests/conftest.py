@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import pwd
@@ -90,28 +91,20 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("PostgreSQL's programs are not installed")
     folder = Path("/tmp") / f"expunge-pg-{os.getpid()}"  # a socket's path must be short
     folder.mkdir()
-    user: list[str] = []
+    run = functools.partial(subprocess.run, check=True, capture_output=True, cwd="/")
     if os.geteuid() == 0:  # the server refuses to run as root
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-        user = ["runuser", "-u", "postgres", "--"]
+        run = functools.partial(run, user=account.pw_uid, group=account.pw_gid, extra_groups=[])
     data = folder / "data"
-    control = [*user, str(programs[-1] / "pg_ctl"), "-D", str(data), "-w", "-s"]
+    control = [str(programs[-1] / "pg_ctl"), "-D", str(data), "-w", "-s"]
     try:
-        subprocess.run(
-            [*user, str(programs[-1] / "initdb"), "-D", str(data), "-U", "expunge", "-A", "trust", "-N"],
-            check=True, capture_output=True, cwd="/",
-        )  # fmt: skip
+        run([str(programs[-1] / "initdb"), "-D", str(data), "-U", "expunge", "-A", "trust", "-N"])
         options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-        subprocess.run(
-            [*control, "-l", str(folder / "log"), "-o", options, "start"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
+        run([*control, "-l", str(folder / "log"), "-o", options, "start"])
         try:
             yield f"postgresql+psycopg://expunge@/postgres?host={folder}"
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
+            run([*control, "-m", "immediate", "stop"])
     finally:
         shutil.rmtree(folder)
