@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tasks.core.params import Params, read_yaml, validate
+from tasks.core.plugins import choices
 from tasks.finetune import finetune
 from tasks.mia import mia
-from tasks.params import Params, read_yaml, validate
-from tasks.registry import choices
 from tasks.retrain import retrain
 from tasks.split import split
 from tasks.stage import environment

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tasks.core.params import Augment, Recipe, Runtime
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
 from tasks.engine.data import to_device
 from tasks.engine.training import Epoch, fit
 from tasks.models import MODELS, build
-from tasks.params import Augment, Recipe, Runtime
 
 RECIPES: dict[str, tuple[str, dict[str, object], Recipe]] = {
     "fast": (

@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from tasks.core.params import Augment, Recipe, Runtime
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
 from tasks.engine.data import CENTRE, SCALE, Data
 from tasks.engine.predict import logits
 from tasks.engine.training import batches, fit, optimizer_of
 from tasks.models import MODELS, build
-from tasks.params import Augment, Recipe, Runtime
 
 
 class Images(Dataset[tuple[torch.Tensor, int]]):

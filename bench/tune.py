@@ -20,15 +20,15 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from bench.cifar10 import PARAMS
-from tasks.attacks._scores import cross_entropy
-from tasks.datasets._manifest import load_roles
+from tasks.core.params import Params, read_yaml, validate
 from tasks.engine import device as devices
 from tasks.engine.data import Data, to_device
 from tasks.engine.predict import accuracy, logits
 from tasks.engine.training import fit
 from tasks.engine.weights import load
 from tasks.methods import METHODS, Sets
-from tasks.params import Params, read_yaml, validate
+from tasks.metrics.scores import cross_entropy
+from tasks.samples.manifest import load_roles
 from tasks.split import split
 from tasks.train import train
 

@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 
 DVC = (sys.executable, "-m", "dvc")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.files import digest
+from tasks.core.files import digest
 from tasks.stage import git_state
 from tasks.tracking import run_ids
 

@@ -27,9 +27,9 @@ from prefect.runtime import deployment
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from tasks.errors import ExpungeError
-from tasks.params import load
+from tasks.core.errors import ExpungeError
 from tasks.requests.desk import Desk
+from tasks.requests.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WEEK = 7 * 24 * 3600
@@ -63,7 +63,7 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
     log = get_run_logger()
     try:
         with chdir(ROOT):
-            desk = Desk.open(load().requests, os.environ, ROOT)
+            desk = Desk.open(load_settings(), os.environ, ROOT)
             found = desk.show(request)
             found.state.after("approved")
         ground = found.events[0].body.get("ground")

@@ -12,10 +12,10 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tasks.errors import ExpungeError
-from tasks.params import load
+from tasks.core.errors import ExpungeError
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, new_id
+from tasks.requests.settings import load_settings
 from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def submit_request(submission: dict[str, Any]) -> Any:
     """
     try:
         with chdir(ROOT):
-            desk = Desk.open(load().requests, os.environ, ROOT)
+            desk = Desk.open(load_settings(), os.environ, ROOT)
             receipt = desk.submit(
                 json.dumps(submission).encode(),
                 "parameters.json",

@@ -26,10 +26,10 @@ from flows._report import Outcome, markdown
 from flows._server import start_server
 from flows._stages import execute
 from tasks import journal
-from tasks.errors import ExpungeError
-from tasks.files import only_writer
+from tasks.core.errors import ExpungeError
+from tasks.core.files import only_writer
+from tasks.core.params import load
 from tasks.overrides import Scalar, override, parse
-from tasks.params import load
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -25,14 +25,15 @@ from flows._report import Outcome, table
 from flows._stages import execute
 from flows.approval import ask_for
 from tasks import journal
-from tasks.errors import BusyError, ExpungeError
-from tasks.files import only_writer
-from tasks.params import load
+from tasks.core.errors import BusyError, ExpungeError
+from tasks.core.files import only_writer
+from tasks.core.params import load
 from tasks.processing.processor import Processor, restore_params
 from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
 from tasks.requests.ledger import latest
+from tasks.requests.settings import load_settings
 from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def process_requests(
     try:
         with chdir(ROOT), only_writer(Path("pipeline")):
             restore_params()
-            desk = Desk.open(load().requests, os.environ, ROOT)
+            desk = Desk.open(load_settings(), os.environ, ROOT)
             for name, receipt in inbox.take(desk, Catalogue.load()) if inbox.waits() else ():
                 log.info(
                     "Inbox: %s: request %s is %s", name, receipt.request.id, receipt.request.state.status

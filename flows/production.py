@@ -12,11 +12,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.errors import ExpungeError
-from tasks.files import only_writer
-from tasks.params import load
+from tasks.core.errors import ExpungeError
+from tasks.core.files import only_writer
+from tasks.core.params import load
 from tasks.processing.cohort import audit_production as audit
 from tasks.requests.desk import Desk
+from tasks.requests.settings import settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +33,7 @@ def audit_production() -> State[Any]:
     try:
         with chdir(ROOT), only_writer(Path("pipeline")):
             params = load()
-            found = audit(Desk.open(params.requests, os.environ, ROOT), params, ROOT)
+            found = audit(Desk.open(settings_of(params), os.environ, ROOT), params, ROOT)
     except ExpungeError as error:
         return Failed(message=str(error))
     log.info("%s: %s", found.verdict, found.text)

@@ -14,7 +14,7 @@ or unlearning has seen, and its AUC with one half. ``data/audit/metrics.json`` i
 Beside the first three stand ``…/low`` and ``…/high``, the ends of their intervals.
 ``data/audit/verdict.json`` holds the verdict, the digests of the weights that it is about, and the members'
 placements: for each the share of val with a higher loss, in order of size, so that they name nobody.
-Placements of several small forget sets can be judged together (:mod:`tasks.attacks._cohort`).
+Placements of several small forget sets can be judged together (:mod:`tasks.metrics.pooled`).
 
 With ``train.start: base`` the original was trained elsewhere, on another split. ``data/base/heldout.txt``
 names what it has never seen: members are forget samples outside that list, non-members val samples in it.
@@ -29,17 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.attacks import ATTACKS, Samples
-from tasks.attacks._cohort import placements
-from tasks.attacks._intervals import Estimate, auc, paired_difference
-from tasks.attacks._metrics import Metrics, flat
-from tasks.attacks._selection import pair_up
-from tasks.attacks._utility import hits
-from tasks.attacks._verdict import Verdict, judge
-from tasks.datasets._manifest import Manifest
-from tasks.errors import RESTORE, ExpungeError
-from tasks.files import read_json, write_json
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_json
+from tasks.core.params import Params
 from tasks.logits import read_logits
-from tasks.params import Params
+from tasks.metrics.intervals import Estimate, auc, paired_difference
+from tasks.metrics.pooled import placements
+from tasks.metrics.selection import pair_up
+from tasks.metrics.summary import Metrics, flat
+from tasks.metrics.utility import hits
+from tasks.metrics.verdict import Verdict, judge
+from tasks.samples.manifest import Manifest
 
 FOLDER = Path("data/audit")
 ORIGINAL = Path("data/train")

@@ -10,9 +10,10 @@ import argparse
 import sys
 from typing import Any
 
-from tasks.errors import ExpungeError
-from tasks.params import Choice, Params, load
-from tasks.registry import Registry
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Choice, Params, load
+from tasks.core.plugins import Registry
+from tasks.requests.settings import settings_of
 
 
 def check(params: Params) -> None:
@@ -46,6 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         params = load()
+        settings_of(params)
         if not arguments.quick:
             check(params)
     except ExpungeError as error:

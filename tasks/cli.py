@@ -17,14 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tasks.errors import ExpungeError
-from tasks.files import only_writer, write_text
-from tasks.params import load
+from tasks.core.errors import ExpungeError
+from tasks.core.files import only_writer, write_text
+from tasks.core.params import load
 from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Receipt, Request
 from tasks.requests.ledger import Head, check_chain
 from tasks.requests.schema import json_schema
+from tasks.requests.settings import load_settings
 from tasks.requests.states import Status
 
 
@@ -77,7 +78,7 @@ def _fail(message: str, status: Exit) -> NoReturn:
 
 def desk() -> Desk:
     """Open the desk that ``params.yaml`` describes; EXPUNGE_LEDGER and EXPUNGE_KEYS take precedence."""
-    return Desk.open(load().requests, os.environ, Path.cwd())
+    return Desk.open(load_settings(), os.environ, Path.cwd())
 
 
 def _print_schema(wanted: bool) -> None:
@@ -196,7 +197,7 @@ def destroy_key(request: RequestId, reason: Reason, by: By = "", as_json: AsJson
 def process(as_json: AsJson = False) -> None:
     """Carry out what waits, as the deployment process-requests does, without Prefect."""
     with _errors():
-        from tasks.processing.plain import run_stages
+        from tasks.processing.dvc_repro import run_stages
         from tasks.processing.processor import Processor
 
         with only_writer(Path("pipeline")):
@@ -268,7 +269,7 @@ def trace(
 ) -> None:
     """Follow a request to the weights it changed, or find the requests behind a model, a run or a commit."""
     with _errors():
-        from tasks.processing import trace as tracing
+        from tasks.requests import trace as tracing
 
         opened, root = desk(), Path.cwd()
         ways = {
@@ -361,7 +362,7 @@ def _verify_certificate(path: Path, anchors: list[str], public_key: str, as_json
 
 def _verify_purge(request: str, as_json: bool) -> None:
     with _errors():
-        from tasks.processing.purge import verify as search
+        from tasks.erasure.purge import verify as search
 
         opened = desk()
         found = opened.show(request)
@@ -397,10 +398,9 @@ def purge(
 
 
 def _purge(opened: Desk) -> Any:
-    from tasks.processing.purge import Purge
-    from tasks.processing.repository import Repository
+    from tasks.erasure.purge import Purge
 
-    return Purge(Path.cwd(), load(), opened, Repository(Path.cwd()), os.environ)
+    return Purge(Path.cwd(), load(), opened, os.environ)
 
 
 @app.command()

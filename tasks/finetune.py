@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.datasets._manifest import load_roles
+from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
 from tasks.engine.weights import load
-from tasks.params import Params
+from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
 
 READS = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.attacks._scores import check_logits
-from tasks.errors import RESTORE, ExpungeError
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.metrics.scores import check_logits
 
 
 def read_logits(path: Path, labels: NDArray[np.int64]) -> NDArray[np.floating]:

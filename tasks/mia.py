@@ -32,22 +32,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import figures
 from tasks.attacks import ATTACKS, Samples
-from tasks.attacks._attacker import guess
-from tasks.attacks._histogram import LossCounts, loss_counts
-from tasks.attacks._intervals import auc_difference
-from tasks.attacks._metrics import RATES, Attacked, Metrics, flat, of_model, of_pair
-from tasks.attacks._roc import Curve, roc, supports, thinned
-from tasks.attacks._selection import pair_up
-from tasks.attacks._utility import hits
-from tasks.attacks._verdict import Verdict, judge
-from tasks.datasets._manifest import Manifest
-from tasks.errors import RESTORE, ExpungeError
-from tasks.files import read_json, write_json, write_whole
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_json, write_whole
+from tasks.core.params import Mia, Params
 from tasks.logits import read_logits
-from tasks.params import Mia, Params
-from tasks.tables import write_table
+from tasks.metrics.attacker import guess
+from tasks.metrics.histogram import LossCounts, loss_counts
+from tasks.metrics.intervals import auc_difference
+from tasks.metrics.roc import Curve, roc, supports, thinned
+from tasks.metrics.selection import pair_up
+from tasks.metrics.summary import RATES, Attacked, Metrics, flat, of_model, of_pair
+from tasks.metrics.utility import hits
+from tasks.metrics.verdict import Verdict, judge
+from tasks.reporting import figures
+from tasks.reporting.tables import write_table
+from tasks.samples.manifest import Manifest
 
 FOLDER = Path("data/mia")
 MODELS = {

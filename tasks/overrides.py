@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from tasks.errors import ExpungeError
-from tasks.files import write_text
-from tasks.params import read_yaml, validate
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_text
+from tasks.core.params import read_yaml, validate
 
 Scalar = str | int | float | bool | None
 

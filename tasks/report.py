@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import figures
-from tasks.attacks._histogram import LossCounts
-from tasks.errors import RESTORE, ExpungeError
-from tasks.files import read_json, write_text
-from tasks.pages import render
-from tasks.params import Params
-from tasks.tables import read_table
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_text
+from tasks.core.params import Params
+from tasks.metrics.histogram import LossCounts
+from tasks.reporting import figures
+from tasks.reporting.pages import render
+from tasks.reporting.tables import read_table
 
 DATA = Path("data")
 PAGE = DATA / "report" / "report.html"
@@ -36,7 +36,7 @@ READS = (
 
 
 class Panel(NamedTuple):
-    """What :func:`tasks.figures.svg` draws: drawn as the page is put together, when all inputs are read."""
+    """What :func:`~tasks.reporting.figures.svg` draws, once all inputs are read."""
 
     draw: figures.Draw
     name: str

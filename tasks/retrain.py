@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.datasets._manifest import load_roles
+from tasks.core.params import Params
 from tasks.engine.data import Groups
 from tasks.engine.training import OnEpoch, ignore
-from tasks.params import Params
+from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
 from tasks.train import train_from_scratch
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tasks.core.files import write_json
+from tasks.core.params import Params
 from tasks.datasets import SOURCES
-from tasks.datasets._check import check
-from tasks.datasets._manifest import SPLIT, LoadedSplit, Manifest, Samples
-from tasks.datasets._roles import assign_roles
-from tasks.files import write_json
-from tasks.params import Params
-from tasks.requests.erased import Erased
 from tasks.requests.keys import KeyStore
+from tasks.requests.settings import settings_of
+from tasks.requests.suppression import Erased
+from tasks.samples.check import check
+from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, Samples
+from tasks.samples.roles import assign_roles
 
 
 def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
@@ -41,7 +42,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
         SOURCES.get(section.source)(Path(section.path), section.resize), f"{section.source} {section.path}"
     )
     if section.erased is not None:
-        keys = keys or KeyStore(Path(params.requests.keys), Path.cwd())
+        keys = keys or KeyStore(Path(settings_of(params).keys), Path.cwd())
         erased = Erased.read(Path(section.erased))
         image_set = image_set.subset(erased.kept(image_set.sample_ids, image_set.images, keys))
     parts, roles = assign_roles(image_set, section)
@@ -65,6 +66,6 @@ if __name__ == "__main__":
     from tasks.stage import Stage
 
     def _split(params: Params, _: object) -> dict[str, float]:
-        return split(params, KeyStore.of(params.requests, os.environ, Path.cwd()))
+        return split(params, KeyStore.of(settings_of(params), os.environ, Path.cwd()))
 
     Stage("split", _split, reads, ("split",), expensive=True).main()

@@ -23,10 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tasks import git, journal
-from tasks.errors import ExpungeError
-from tasks.files import content_digest, digest, only_writer, write_json
-from tasks.params import Params, Runtime, in_use, load
+from tasks import journal
+from tasks.core import git
+from tasks.core.errors import ExpungeError
+from tasks.core.files import content_digest, digest, only_writer, write_json
+from tasks.core.params import Params, Runtime, in_use, load
 
 BAD_INPUT = 2
 """Exit status when the user has to mend something; running the stage again would not help."""

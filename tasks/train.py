@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.datasets._manifest import load_samples
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
 from tasks.engine.weights import Info, create, load
-from tasks.errors import ExpungeError
 from tasks.models import MODELS
-from tasks.params import Params
+from tasks.samples.manifest import load_samples
 from tasks.stage import Stage
 
 BASE = Path("data/base")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.datasets._manifest import Manifest
-from tasks.params import Params, validate
+from tasks.core.params import Params, validate
+from tasks.samples.manifest import Manifest
 
 FOLDERS = {"original": "train", "unlearned": "unlearn", "finetuned": "finetune", "retrained": "retrain"}
 SECONDS = {"original": 20.0, "unlearned": 1.5, "finetuned": 2.5, "retrained": 18.0}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.datasets._manifest import LoadedSplit, Manifest, Samples, load_split
+from tasks.core.params import Params, validate
 from tasks.engine.training import Epoch, OnEpoch
-from tasks.params import Params, validate
+from tasks.samples.manifest import LoadedSplit, Manifest, Samples, load_split
 
 OUTPUTS = ["history.csv", "logits.npy", "metrics.json", "weights.json", "weights.safetensors"]
 """What a stage that makes a model writes."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tasks.attacks._scores import cross_entropy
-from tasks.attacks._selection import match_classes
 from tasks.audit import FOLDER, audit
-from tasks.errors import ExpungeError
-from tasks.params import Params, validate
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params, validate
+from tasks.metrics.scores import cross_entropy
+from tasks.metrics.selection import match_classes
 from tests import fabricated
 
 COUNTS = {"retain": 300, "forget": 2000, "val": 2000, "test": 100}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tasks.check import check, main
-from tasks.errors import ExpungeError
-from tasks.params import read_yaml, validate
-from tests.test_params_yaml import SHIPPED
+from tasks.core.errors import ExpungeError
+from tasks.core.params import read_yaml, validate
+from tests.core.test_params_yaml import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 

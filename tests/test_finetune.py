@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.params import Params
 from tasks.engine.training import Epoch
 from tasks.finetune import finetune
-from tasks.params import Params
 from tasks.train import train
 from tasks.unlearn import unlearn
 from tests import small_split

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tasks import journal
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Tracking
 from tasks.journal import origin, spool
-from tasks.params import Tracking
 
 TRACKING = Tracking()
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,7 +254,7 @@ STAGE = """
 import sys
 from pathlib import Path
 from tasks import journal
-from tasks.params import Tracking
+from tasks.core.params import Tracking
 
 with journal.record(sys.argv[1], Tracking(), Path.cwd()) as run:
     Path("data/" + sys.argv[1]).mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from tasks.attacks._scores import cross_entropy
-from tasks.attacks._selection import match_classes
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
+from tasks.metrics.scores import cross_entropy
+from tasks.metrics.selection import match_classes
 from tasks.mia import FOLDER, MODELS, READS, headline, mia
-from tasks.tables import read_table
+from tasks.reporting.tables import read_table
 from tests import fabricated
 
 Attacked = tuple[Path, dict[str, float]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
+from tasks.core.params import load
 from tasks.overrides import Scalar, override, parse
-from tasks.params import load
 from tests.flows.conftest import REPOSITORY
 
 

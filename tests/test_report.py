@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.mia import mia
 from tasks.report import PAGE, READS, report
 from tests import fabricated

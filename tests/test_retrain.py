@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.datasets._manifest import load_split
 from tasks.retrain import retrain
+from tasks.samples.manifest import load_split
 from tasks.train import train
 from tests import small_split
 from tests.small_split import OUTPUTS, digest, parameters

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.datasets._manifest import Manifest, load_split
-from tasks.errors import ExpungeError
-from tasks.params import Params, load, validate
-from tasks.requests.erased import KEY, Erased, lines_for
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params, load, validate
 from tasks.requests.keys import KeyStore
+from tasks.requests.suppression import KEY, Erased, lines_for
+from tasks.samples.manifest import Manifest, load_split
 from tasks.split import split
 from tests.datasets.building import write_folders
 
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(pets: Path) -> No
     split(params("image_folder", pets))
     here = contents()
     script = (
-        "import sys; from tasks.params import Params; from tasks.split import split; "
+        "import sys; from tasks.core.params import Params; from tasks.split import split; "
         "split(Params.model_validate_json(sys.argv[1], strict=False))"
     )
     subprocess.run(

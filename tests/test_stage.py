@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tasks.params import Runtime, read_yaml
+from tasks.core.params import Runtime, read_yaml
 from tasks.stage import environment, flatten, git_state
-from tests.test_params_yaml import SHIPPED
+from tests.core.test_params_yaml import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,8 +22,8 @@ STAGE = """
 '''Say something.'''
 import os, signal, sys, warnings
 from pathlib import Path
-from tasks.errors import ExpungeError
-from tasks.files import write_json
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_json
 from tasks.stage import Stage
 
 def demo(params, on_epoch):

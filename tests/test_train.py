@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
 from tasks.engine.training import Epoch
-from tasks.errors import ExpungeError
-from tasks.params import Params
 from tasks.train import train
 from tests import small_split
 from tests.small_split import COUNTS, OUTPUTS, EndedError, digest, end_after, parameters

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.errors import ExpungeError
+from tasks.core.plugins import choices
 from tasks.engine.training import Epoch
-from tasks.errors import ExpungeError
-from tasks.registry import choices
 from tasks.train import train
 from tasks.unlearn import unlearn
 from tests import small_split

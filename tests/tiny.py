@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tasks.core.params import Recipe
 from tasks.engine.data import Data
 from tasks.engine.training import Epoch
 from tasks.engine.weights import Info, create
-from tasks.params import Recipe
 
 
 def noise(count: int, *, channels: int = 1, size: int = 8, classes: int = 3, seed: int = 0) -> Data:

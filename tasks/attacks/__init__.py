@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.registry import Registry
+from tasks.core.plugins import Registry
 
 
 @dataclass(frozen=True, slots=True)

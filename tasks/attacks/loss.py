@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.attacks import Samples, register
-from tasks.attacks._scores import cross_entropy
+from tasks.metrics.scores import cross_entropy
 
 
 @register
@@ -14,6 +14,6 @@ def loss(samples: Samples) -> NDArray[np.float64]:
     """Score samples by their negative cross-entropy.
 
     The attack of the NeurIPS 2023 unlearning challenge's starting kit; its accuracy is that of
-    :func:`tasks.attacks._attacker.guess` on these scores.
+    :func:`tasks.metrics.attacker.guess` on these scores.
     """
     return -cross_entropy(samples.logits, samples.labels)

@@ -3,55 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tasks.registry import Registry
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSet:
-    """Images in memory, decoded once.
-
-    Attributes
-    ----------
-    images
-        ``uint8 [N, C, H, W]`` with C = 1 or 3.
-    labels
-        ``int64 [N]``, class numbers ``0 … len(classes) - 1``.
-    sample_ids
-        N unique, stable names: the same image keeps its id when others leave or the order changes.
-    sources
-        N references into the source, e.g. ``train-00000-of-00001.parquet#17`` or a file path.
-    is_test
-        ``bool [N]``, true for the source's own test part.
-    classes
-        Class names in order of class number.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    sample_ids: tuple[str, ...]
-    sources: tuple[str, ...]
-    is_test: NDArray[np.bool_]
-    classes: tuple[str, ...]
-
-    def subset(self, rows: NDArray[np.int64]) -> ImageSet:
-        """Return the set of the given rows, in the given order; all classes stay."""
-        if np.array_equal(rows, np.arange(len(self.labels))):
-            return self
-        return ImageSet(
-            images=self.images[rows],
-            labels=self.labels[rows],
-            sample_ids=tuple(self.sample_ids[row] for row in rows),
-            sources=tuple(self.sources[row] for row in rows),
-            is_test=self.is_test[rows],
-            classes=self.classes,
-        )
-
+from tasks.core.plugins import Registry
+from tasks.samples.image_set import ImageSet
 
 Source = Callable[[Path, int | None], ImageSet]
 """``load(path, resize)``; ``resize`` is the side in pixels to scale every image to, or None."""

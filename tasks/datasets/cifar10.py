@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.datasets import ImageSet, register
+from tasks.core.errors import ExpungeError
+from tasks.datasets import register
 from tasks.datasets._decode import resized
-from tasks.errors import ExpungeError
+from tasks.samples.image_set import ImageSet
 
 SILENCE = 30.0
 """Seconds without an answer after which the download fails; torchvision would wait for ever."""

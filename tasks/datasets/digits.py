@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.datasets import ImageSet, register
+from tasks.datasets import register
 from tasks.datasets._decode import resized
-from tasks.datasets._roles import lowest, rank, share
+from tasks.samples.image_set import ImageSet
+from tasks.samples.roles import lowest, rank, share
 
 TEST_SHARE = 0.25
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.datasets import ImageSet, register
-from tasks.datasets._check import PartlyErased, is_plain
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_text
+from tasks.datasets import register
 from tasks.datasets._decode import Decoder
-from tasks.errors import ExpungeError
-from tasks.files import write_text
+from tasks.samples.check import PartlyErased, is_plain
+from tasks.samples.image_set import ImageSet
 
 PARTS = ("train", "test")
 LAYOUT = "train/<class>/… and test/<class>/… are needed"
@@ -83,7 +84,7 @@ def encoded(path: Path, references: Collection[str]) -> dict[str, bytes]:
 
 
 def remove(path: Path, references: Collection[str]) -> list[Path]:
-    """Delete the files that ``references`` name and return them; see :mod:`tasks.datasets._originals`.
+    """Delete the files that ``references`` name and return them; see :mod:`tasks.erasure.originals`.
 
     What a link leads to is deleted with it, unless it lies outside ``path`` or another sample needs it.
     A class folder that loses its last image is marked, so that the class stays.

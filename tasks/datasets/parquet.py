@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.datasets import ImageSet, register
-from tasks.datasets._check import PartlyErased
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_whole
+from tasks.datasets import register
 from tasks.datasets._decode import Decoder
-from tasks.errors import ExpungeError
-from tasks.files import write_whole
+from tasks.samples.check import PartlyErased
+from tasks.samples.image_set import ImageSet
 
 PARTS = ("train", "test")
 IMAGE_COLUMNS = ("img", "image")
@@ -138,7 +139,7 @@ def encoded(path: Path, references: Collection[str]) -> dict[str, bytes]:
 def remove(path: Path, references: Collection[str]) -> list[Path]:
     """Make the rows that ``references`` name null and return the files that were rewritten.
 
-    Only files that hold such rows are rewritten; see :mod:`tasks.datasets._originals`. A file keeps its
+    Only files that hold such rows are rewritten; see :mod:`tasks.erasure.originals`. A file keeps its
     columns, metadata, compression and row groups.
     """
     for part in PARTS:  # what a killed process left would hold the images of later requests

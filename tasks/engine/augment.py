@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tasks.params import Augment
+from tasks.core.params import Augment
 
 
 def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tasks.files import STATE, write_whole
+from tasks.core.files import STATE, write_whole
 
 log = logging.getLogger(__name__)
 

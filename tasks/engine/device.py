@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tasks.errors import ExpungeError
-from tasks.params import Recipe, Runtime
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Recipe, Runtime
 
 
 def choose(runtime: Runtime) -> torch.device:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_json, write_text, write_whole
 from tasks.engine.data import Groups
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.training import COLUMNS, Epoch
 from tasks.engine.weights import Info, store
-from tasks.errors import ExpungeError
-from tasks.files import write_json, write_text, write_whole
 
 
 def write(

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tasks.core.files import content_digest
+from tasks.core.params import Recipe
 from tasks.engine import device as devices
 from tasks.engine.checkpoint import Checkpoint
 from tasks.engine.data import Data, Groups
 from tasks.engine.outputs import write
 from tasks.engine.training import OnEpoch, fit
 from tasks.engine.weights import Info
-from tasks.files import content_digest
-from tasks.params import Recipe
 
 
 def fit_and_write(

@@ -14,14 +14,14 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Recipe
 from tasks.engine.augment import augment
 from tasks.engine.checkpoint import Checkpoint
 from tasks.engine.data import Data, normalise
 from tasks.engine.device import autocast
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.progress import bar
-from tasks.errors import ExpungeError
-from tasks.params import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from tasks.errors import RESTORE, ExpungeError
-from tasks.files import read_json, write_json, write_whole
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_json, write_whole
+from tasks.core.params import Section
 from tasks.models import MODELS, build
-from tasks.params import Section
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 

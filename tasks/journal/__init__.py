@@ -35,11 +35,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.journal import origin, spool
 
 if TYPE_CHECKING:
-    from tasks.params import Tracking
+    from tasks.core.params import Tracking
 
 
 class Journal:

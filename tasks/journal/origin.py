@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tasks.files import STATE
+from tasks.core.files import STATE
 
 SPOOL = STATE / "spool"
 LINES = "journal.jsonl"

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from tasks.core.params import Section
+from tasks.core.plugins import Registry
 from tasks.engine.data import Data
 from tasks.engine.training import OnEpoch, ignore
-from tasks.params import Section
-from tasks.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

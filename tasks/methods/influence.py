@@ -12,10 +12,10 @@ from torch import nn
 from torch.func import functional_call, jvp, vjp
 from torch.nn.functional import cross_entropy, softmax
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Positive, Section
 from tasks.engine.data import Data, normalise
-from tasks.errors import ExpungeError
 from tasks.methods import Method, Sets, register
-from tasks.params import Positive, Section
 
 Weights = dict[str, torch.Tensor]
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Positive, Recipe, Section
 from tasks.engine.training import batches, batches_per_epoch
-from tasks.errors import ExpungeError
 from tasks.methods import Method, Sets, register
-from tasks.params import Positive, Recipe, Section
 
 
 @register

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Section
 from tasks.methods import Method, Sets, register
-from tasks.params import Section
 
 
 @register

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from tasks.core.params import Positive, Section
 from tasks.engine.data import Data, normalise
 from tasks.methods import Method, Sets, register
-from tasks.params import Positive, Section
 
 
 @register

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from tasks.errors import ExpungeError
-from tasks.params import Section
-from tasks.registry import Registry
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Section
+from tasks.core.plugins import Registry
 
 
 class Architecture(nn.Module):

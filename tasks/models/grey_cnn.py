@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from tasks.core.params import Section
 from tasks.models import Architecture, register
 from tasks.models._blocks import ConvNet
-from tasks.params import Section
 
 
 @register

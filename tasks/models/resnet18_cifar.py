@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
+from tasks.core.params import Section
 from tasks.models import Architecture, register
-from tasks.params import Section
 
 
 @register

@@ -7,9 +7,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from tasks.core.params import Section
 from tasks.models import Architecture, register
 from tasks.models._blocks import ConvNet
-from tasks.params import Section
 
 
 @register

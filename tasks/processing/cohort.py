@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.attacks._cohort import pooled_auc
-from tasks.attacks._intervals import Estimate
-from tasks.attacks._verdict import FEWEST, place
-from tasks.datasets._manifest import load_samples
-from tasks.errors import ExpungeError
-from tasks.params import Params
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
+from tasks.metrics.intervals import Estimate
+from tasks.metrics.pooled import pooled_auc
+from tasks.metrics.verdict import FEWEST, place
 from tasks.processing import production
-from tasks.processing.production import in_production
 from tasks.requests.desk import Desk, Request
-from tasks.requests.erased import Erased
 from tasks.requests.ledger import Event, latest
+from tasks.requests.production import Production, in_production, models
+from tasks.requests.suppression import Erased
+from tasks.samples.manifest import load_samples
 
 KIND = "cohort-audited"
 
@@ -113,8 +113,8 @@ def _other_weights(expected: str) -> list[str]:
     return []
 
 
-def _alias(current: production.Production, params: Params, root: Path) -> list[str]:
-    registry = production.models(params, root)
+def _alias(current: Production, params: Params, root: Path) -> list[str]:
+    registry = models(params, root)
     return list(production.other_alias(registry, current)) if registry else []
 
 

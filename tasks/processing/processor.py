@@ -17,25 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from tasks.datasets._manifest import SPLIT, load_samples
-from tasks.errors import ExpungeError, UnavailableError
-from tasks.files import STATE, digest, read_json, write_text
+from tasks.core.errors import ExpungeError, UnavailableError
+from tasks.core.files import STATE, digest, read_json, write_text
+from tasks.core.params import Params, in_use, load
+from tasks.erasure.fingerprints import Contents
+from tasks.erasure.purge import Purge, purgeable
 from tasks.overrides import override
-from tasks.params import Params, in_use, load
 from tasks.processing import production
-from tasks.processing.contents import Contents
-from tasks.processing.production import Production, in_production
-from tasks.processing.purge import Purge, purgeable
+from tasks.processing.batches import Batch, choose, in_progress, open_batch
+from tasks.processing.gate import EXACT, Decision, decide, following
 from tasks.processing.repository import OURS, Repository
 from tasks.requests import certificate
-from tasks.requests.batches import Batch, choose, in_progress, open_batch
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
-from tasks.requests.erased import KEY, Erased
-from tasks.requests.gate import EXACT, NOTHING_LEFT, Decision, decide, following
 from tasks.requests.keys import reference
 from tasks.requests.ledger import latest
-from tasks.requests.states import Status
+from tasks.requests.production import BASE, Production, in_production, models
+from tasks.requests.states import NOTHING_LEFT, Status
+from tasks.requests.suppression import KEY, Erased
+from tasks.samples.manifest import SPLIT, load_samples
 from tasks.stage import environment
 
 IDS_FILE = Path("data/requests/batch.txt")
@@ -148,7 +148,7 @@ class Processor:
         current = in_production(self.desk.ledger.events())
         if current is None:
             weights = production.adoptable()
-            registry = production.models(self.params, self.root)
+            registry = models(self.params, self.root)
             version = production.register(registry, production.run_of("train"), weights, self.root, {})
             production.take_over(production.TRAINED, production.heldout_of_split())
             if registry and version:
@@ -237,7 +237,7 @@ class Processor:
             "reason": f"{lost} samples were gone before the batch began; nothing can be attacked.",
             "placements": [],
             "weights": {
-                "original": production.digest_of(production.BASE),
+                "original": production.digest_of(BASE),
                 "result": production.digest_of(production.TRAINED),
             },
         }
@@ -362,11 +362,11 @@ class Processor:
         covered: dict[str, dict[str, Any]] = {}
         if method != NOTHING_LEFT:
             stage = _result(audited)
-            taken = production.digest_of(production.BASE) == weights  # by a promotion that was cut short
+            taken = production.digest_of(BASE) == weights  # by a promotion that was cut short
             if not taken and production.digest_of(Path("data") / stage) != weights:
                 self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
                 return self._start(batch)
-            registry = production.models(self.params, self.root)
+            registry = models(self.params, self.root)
             tags = self._tags(batch, method)
             version = production.register(registry, audited["runs"][stage], weights, self.root, tags)
             covered = self._keep_out(batch)
@@ -463,7 +463,7 @@ class Processor:
 
     def purge(self) -> Purge:
         """Return what purges."""
-        return Purge(self.root, self.params, self.desk, self.repository, self.environ)
+        return Purge(self.root, self.params, self.desk, self.environ)
 
     def _close(self, batch: Batch) -> Batch:
         key = certificate.signing_key(self.desk.keys)
@@ -508,7 +508,7 @@ class Processor:
 
     def _link(self, audited: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Tell the runs of a batch what became of them."""
-        registry = production.models(self.params, self.root)
+        registry = models(self.params, self.root)
         if registry is not None:
             for key in {*audited["runs"].values(), audited["pipeline"]} - {None}:
                 registry.tag_run(key, tags)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasks.errors import ExpungeError
-from tasks.params import Params
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
+from tasks.erasure.prefect_runs import FlowRuns
 from tasks.processing import production
-from tasks.processing.prefect_runs import FlowRuns
-from tasks.processing.production import in_production
-from tasks.requests.batches import in_progress
+from tasks.processing.batches import in_progress
 from tasks.requests.desk import Desk, Request
 from tasks.requests.ledger import Event, Head
+from tasks.requests.production import in_production, models
 from tasks.requests.states import Status
 from tasks.tracking import run_ids
 
@@ -37,7 +37,7 @@ def _guarded(what: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _mlflow(events: Sequence[Event], params: Params, root: Path) -> Iterator[str]:
-    registry = production.models(params, root)
+    registry = models(params, root)
     current = in_production(events)
     if registry is None or current is None:
         return

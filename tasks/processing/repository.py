@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks import git
-from tasks.errors import ExpungeError
+from tasks.core import git
+from tasks.core.errors import ExpungeError
 from tasks.requests.ledger import Head
 
 OURS = ("dvc.lock", "data/requests/erased.txt")

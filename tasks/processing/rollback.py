@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.errors import ExpungeError
-from tasks.params import Params
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
 from tasks.processing import production
-from tasks.processing.production import CHANGES, Production
 from tasks.requests.desk import Desk
 from tasks.requests.ledger import Event
+from tasks.requests.production import CHANGES, Production, models
 
 
 def why_forbidden(events: Sequence[Event], version: str) -> str | None:
@@ -52,7 +52,7 @@ def roll_back(desk: Desk, params: Params, root: Path, version: str, *, by: str, 
         if event.kind in CHANGES and event.body["version"] == version
     )
     production.check_base(wanted)
-    registry = production.models(params, root)
+    registry = models(params, root)
     if registry is not None:
         registry.promote(version)
     target = Production(version, wanted)

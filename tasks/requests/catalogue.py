@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.datasets._manifest import SPLIT, Samples, read_classes
-from tasks.errors import ExpungeError
-from tasks.files import at_work
+from tasks.core.errors import ExpungeError
+from tasks.core.files import at_work
 from tasks.requests.schema import Kind, Named
+from tasks.samples.manifest import SPLIT, Samples, read_classes
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""

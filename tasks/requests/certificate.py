@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from filelock import FileLock
 
-from tasks import pages
-from tasks.errors import RESTORE, ExpungeError
-from tasks.files import read_json, write_text, write_whole
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_text, write_whole
+from tasks.reporting import pages
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import GENESIS, Event, Head, canonical, latest
 from tasks.requests.states import state_of

@@ -15,12 +15,12 @@ from typing import Any
 
 from dateutil.relativedelta import relativedelta
 
-from tasks.errors import ExpungeError
-from tasks.params import Requests
+from tasks.core.errors import ExpungeError
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Event, Ledger, Writer, latest, now, stamp
 from tasks.requests.schema import Named, Parsed, Problem, Submission, SubmissionError, parse
+from tasks.requests.settings import Settings
 from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 
 SKEW = timedelta(minutes=5)
@@ -161,11 +161,11 @@ class Desk:
 
     ledger: Ledger
     keys: KeyStore
-    settings: Requests
+    settings: Settings
     clock: Callable[[], datetime] = now
 
     @classmethod
-    def open(cls, settings: Requests, environ: Mapping[str, str], root: Path) -> Desk:
+    def open(cls, settings: Settings, environ: Mapping[str, str], root: Path) -> Desk:
         """Open the desk of the checkout at ``root``; EXPUNGE_LEDGER and EXPUNGE_KEYS go before settings.
 
         Raises

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.files import only_writer, write_text
+from tasks.core.files import only_writer, write_text
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Receipt, new_id
 from tasks.requests.schema import LARGEST

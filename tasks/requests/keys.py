@@ -14,9 +14,9 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.errors import ExpungeError
-from tasks.files import write_whole
-from tasks.params import Requests
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_whole
+from tasks.requests.settings import Settings
 
 SIZE = 32
 """Bytes of a key: the length of the digest (RFC 2104, section 3)."""
@@ -62,7 +62,7 @@ class KeyStore:
             )
 
     @classmethod
-    def of(cls, settings: Requests, environ: Mapping[str, str], root: Path) -> KeyStore:
+    def of(cls, settings: Settings, environ: Mapping[str, str], root: Path) -> KeyStore:
         """Return the store that the settings name; EXPUNGE_KEYS takes precedence."""
         return cls(Path(environ.get("EXPUNGE_KEYS") or settings.keys), root)
 

@@ -42,7 +42,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.states import TRANSITIONS, State, state_of
 
 Clock = Callable[[], datetime]

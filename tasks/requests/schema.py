@@ -30,7 +30,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 
 LARGEST = 64 * 2**20
 """Bytes of a submission."""

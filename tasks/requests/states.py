@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 
 
 class Status(StrEnum):
@@ -32,6 +32,9 @@ class Status(StrEnum):
 
 
 S = Status
+
+NOTHING_LEFT = "nothing left"
+"""Stands for a method where other batches have erased every sample."""
 
 ENDED = frozenset({S.CLOSED, S.REJECTED, S.REFUSED, S.DUPLICATE})
 """Nothing more happens to a request that stands here."""

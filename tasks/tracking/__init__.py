@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.errors import ExpungeError
-from tasks.files import STATE, read_json
+from tasks.core.errors import ExpungeError
+from tasks.core.files import STATE, read_json
 
 RUNS = STATE / "runs"
 """``<key>.json`` for every run that MLflow has: ``{"run_id", "experiment_id", "uri"}``."""

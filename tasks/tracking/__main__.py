@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks.journal.origin import main_root
 from tasks.journal.spool import SPOOL, sender_is_busy, start_sender
 from tasks.tracking import run_ids
-from tasks.tracking.waiting import Waiting, unreadable, waiting
+from tasks.tracking.pending import Waiting, unreadable, waiting
 
 WAITS = 75
 """Exit status of ``flush`` when runs still wait: EX_TEMPFAIL of sysexits.h. Nothing is lost."""

@@ -17,12 +17,12 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from tasks.files import read_json
+from tasks.core.files import read_json
 from tasks.tracking.store import Store
 
 NAME = "model"
 TASKS = Path(__file__).resolve().parents[1]
-SERVED = ("__init__.py", "errors.py", "files.py", "params.py", "registry.py", "engine", "models")
+SERVED = ("__init__.py", "core", "engine", "models")
 """What of ``tasks/`` a logged model carries with it: all that ``tasks/serving.py`` imports."""
 
 REQUIREMENTS = (

@@ -13,8 +13,8 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
 from tasks.tracking.model import log_model
+from tasks.tracking.pending import Waiting
 from tasks.tracking.store import UPSTREAM, Store, name_for
-from tasks.tracking.waiting import Waiting
 
 LONGEST_DIGEST = 36
 """MLflow's limit; an MD5 with DVC's ``.dir`` after it has just that length."""

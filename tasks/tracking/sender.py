@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.journal.spool import SENDER_LOCK
+from tasks.tracking.pending import Waiting, waiting
 from tasks.tracking.probe import why_unreachable
-from tasks.tracking.waiting import Waiting, waiting
 
 if TYPE_CHECKING:
     from tasks.tracking.store import Store
@@ -107,14 +107,14 @@ class _Delivery:
         return began or over
 
     def _refresh(self, parent: Waiting) -> bool:
-        from tasks.tracking.parent import refresh
+        from tasks.tracking.pipeline_run import refresh
 
         refresh(self._store(parent), parent)
         return True
 
     def _complete(self, parent: Waiting) -> bool:
         """Close a pipeline run that is over, once all its stages are sent."""
-        from tasks.tracking.parent import complete
+        from tasks.tracking.pipeline_run import complete
 
         unsent = [journal for journal in waiting(self.root) if journal.pipeline == parent.key]
         if not unsent:

@@ -17,11 +17,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from tasks.errors import ExpungeError
-from tasks.files import STATE, write_json
+from tasks.core.errors import ExpungeError
+from tasks.core.files import STATE, write_json
 from tasks.tracking import RUNS
+from tasks.tracking.pending import Waiting
 from tasks.tracking.probe import file_of
-from tasks.tracking.waiting import Waiting
 
 KEY, STAGE, PIPELINE, UPSTREAM = "expunge.run", "expunge.stage", "expunge.pipeline", "expunge.upstream"
 

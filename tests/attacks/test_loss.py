@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.attacks import ATTACKS, Samples
-from tasks.attacks._intervals import auc
-from tasks.attacks._scores import cross_entropy
+from tasks.metrics.intervals import auc
+from tasks.metrics.scores import cross_entropy
 
 
 def test_the_attack_is_chosen_by_its_file_name_and_scores_low_losses_high() -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.datasets import ImageSet
+from tasks.samples.image_set import ImageSet
 
 
 def grey(seed: int = 0, height: int = 9, width: int = 7) -> NDArray[np.uint8]:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.datasets._check import check
+from tasks.core.errors import ExpungeError
 from tasks.datasets.cifar10 import cifar10
-from tasks.errors import ExpungeError
+from tasks.samples.check import check
 
 BATCH = 20
 NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.core.errors import ExpungeError
 from tasks.datasets._decode import Decoder, UnusableImageError, decode, resized
-from tasks.errors import ExpungeError
 from tests.datasets.building import colour, encoded, grey
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tasks.datasets._check import check
 from tasks.datasets.digits import digits
+from tasks.samples.check import check
 
 
 def test_digits_are_scikit_learns_scaled_to_bytes() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.datasets._check import check
+from tasks.core.errors import ExpungeError
 from tasks.datasets.image_folder import ERASED, image_folder, remove
-from tasks.errors import ExpungeError
+from tasks.samples.check import check
 from tests.datasets.building import colour, encoded, grey, write_folders, write_image
 
 

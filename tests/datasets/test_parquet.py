@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.datasets import ImageSet
-from tasks.datasets._check import check
+from tasks.core.errors import ExpungeError
 from tasks.datasets.parquet import parquet, remove
-from tasks.errors import ExpungeError
+from tasks.samples.check import check
+from tasks.samples.image_set import ImageSet
 from tests.datasets.building import colour, encoded, write_hub_file
 
 PNGS = [encoded(colour(seed)) for seed in range(12)]

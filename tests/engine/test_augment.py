@@ -6,8 +6,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from tasks.core.params import Augment
 from tasks.engine.augment import augment, crop, cutout, flip
-from tasks.params import Augment
 
 RARE = 1e-6
 """Chance that a correct generator fails one of the tests of uniformity, for a random seed."""

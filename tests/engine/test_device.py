@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Runtime
 from tasks.engine import device as devices
-from tasks.errors import ExpungeError
-from tasks.params import Runtime
 from tests import tiny
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tasks.core.errors import ExpungeError
 from tasks.engine import outputs
 from tasks.engine.data import Groups
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.training import Epoch, fit
 from tasks.engine.weights import load
-from tasks.errors import ExpungeError
 from tests import tiny
 
 DATA = tiny.noise(30)

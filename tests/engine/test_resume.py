@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.core.params import Augment, Recipe
 from tasks.engine.checkpoint import Checkpoint
 from tasks.engine.training import Epoch, Fit, fit, ignore
-from tasks.params import Augment, Recipe
 from tests import tiny
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 from torch import nn
 
+from tasks.core.params import Recipe
 from tasks.engine.training import optimizer_of
-from tasks.params import Recipe
 from tests import tiny
 
 STEPS = 40

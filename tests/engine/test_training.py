@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Augment
 from tasks.engine.data import Data, normalise
 from tasks.engine.device import computes_bfloat16
 from tasks.engine.training import Epoch, batches, batches_per_epoch, evaluate, fit
-from tasks.errors import ExpungeError
-from tasks.params import Augment
 from tests import tiny
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.plugins import choices
 from tasks.engine.weights import Info, create, load, store, tensor_digest
-from tasks.errors import RESTORE, ExpungeError
 from tasks.models import MODELS
-from tasks.registry import choices
 from tests import tiny
 
 

@@ -14,8 +14,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.approval import approve_request
-from tasks.errors import ExpungeError
-from tasks.requests.batches import choose
+from tasks.core.errors import ExpungeError
+from tasks.processing.batches import choose
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.ledger import now, stamp

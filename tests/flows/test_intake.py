@@ -9,8 +9,8 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.intake import submit_request
-from tasks.params import load
 from tasks.requests.desk import Desk, Request
+from tasks.requests.settings import load_settings
 from tests.requests.conftest import root, submission
 
 __all__ = ["root"]
@@ -33,7 +33,7 @@ def requests(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
     def found() -> list[Request]:
         monkeypatch.chdir(root)
-        return Desk.open(load().requests, {"EXPUNGE_KEYS": str(tmp_path / "keys")}, root).requests()
+        return Desk.open(load_settings(), {"EXPUNGE_KEYS": str(tmp_path / "keys")}, root).requests()
 
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 from flows._plan import plan
 from flows._reproduction import Reproduction
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tests.flows.project import INPUTS, Project
 
 

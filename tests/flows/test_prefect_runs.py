@@ -15,13 +15,13 @@ from prefect import flow, get_run_logger
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
-from tasks.errors import UnavailableError
-from tasks.processing.prefect_runs import PATIENCE, FlowRuns
-from tasks.processing.purge import Purge, wanted_of
+from tasks.core.errors import UnavailableError
+from tasks.erasure.prefect_runs import PATIENCE, FlowRuns
+from tasks.erasure.purge import Purge, wanted_of
+from tasks.erasure.search import Wanted
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.keys import reference
-from tasks.requests.search import Wanted
 from tasks.requests.states import Status
 from tests.flows.project import until
 from tests.requests.conftest import catalogue, clock, desk, root, submission
@@ -101,7 +101,7 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
     served: dict[str, str], desk: Desk, catalogue: Catalogue, root: Path
 ) -> None:
     first, first_run, _ = brought(desk, catalogue)
-    purge = Purge(root, cast("Any", None), desk, cast("Any", None), served)
+    purge = Purge(root, cast("Any", None), desk, served)
     _, early, _ = brought(desk, catalogue)
     purge.late_duplicates()
     with desk.ledger.writing() as writer:
@@ -148,7 +148,7 @@ def busy(times: int) -> Iterator[str]:
 
 
 def test_a_server_that_is_busy_is_asked_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.processing.prefect_runs.PATIENCE", PATIENCE.new(backoff_factor=0))
+    monkeypatch.setattr("tasks.erasure.prefect_runs.PATIENCE", PATIENCE.new(backoff_factor=0))
     with busy(PATIENCE.status or 0) as address:
         assert list(FlowRuns({"PREFECT_API_URL": address}).runs()) == []
     with (

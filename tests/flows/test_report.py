@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows._report import Outcome, markdown
-from tasks.files import digest
+from tasks.core.files import digest
 from tasks.tracking import RUNS
 from tests import fabricated
 

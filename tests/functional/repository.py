@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tasks.files import digest
+from tasks.core.files import digest
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ("split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report")

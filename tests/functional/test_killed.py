@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks.files import only_writer
+from tasks.core.files import only_writer
 from tests.flows.project import alive, until
 from tests.functional.conftest import FirstRun
 from tests.functional.repository import Repository

@@ -96,9 +96,9 @@ def test_parameters_that_do_not_apply_rerun_nothing(kept: Repository) -> None:
         ("tasks/models/grey_cnn.py", MODELS),
         ("tasks/methods/__init__.py", {"unlearn"}),
         ("tasks/methods/none.py", {"unlearn"}),
-        ("tasks/attacks/_roc.py", {"audit", "mia"}),
-        ("tasks/attacks/_histogram.py", {"audit", "mia", "report"}),
-        ("tasks/templates/report.html", {"report"}),
+        ("tasks/metrics/roc.py", {"audit", "mia"}),
+        ("tasks/metrics/histogram.py", {"audit", "mia", "report"}),
+        ("tasks/reporting/templates/report.html", {"report"}),
     ],
 )
 def test_code_reruns_the_stages_that_import_it(kept: Repository, file: str, expected: set[str]) -> None:
@@ -162,7 +162,7 @@ def assert_loaded_code_is_in_deps(repository: Repository, printed: str, stage: s
     )
     assert part is not None
     loaded = set(re.findall(r"^import time:.*\| +(tasks[\w.]*)$", part[1], re.MULTILINE)) - {"tasks"}
-    assert {"tasks.stage", "tasks.params", "tasks.journal"} <= loaded
+    assert {"tasks.stage", "tasks.core.params", "tasks.journal"} <= loaded
     for module in loaded | {f"tasks.{stage}"}:
         path = Path(*module.split("."))
         file = path / "__init__.py" if (repository.root / path).is_dir() else path.with_suffix(".py")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Unlearn
+from tasks.core.plugins import choices
 from tasks.engine.training import Epoch, fit
-from tasks.errors import ExpungeError
 from tasks.methods import METHODS, Method, Sets
-from tasks.params import Unlearn
-from tasks.registry import choices
 from tests import tiny
 
 every_method = pytest.mark.parametrize("name", choices("methods"))

@@ -8,9 +8,9 @@ from torch import nn
 from torch.func import functional_call, jacrev
 from torch.nn.functional import cross_entropy
 
+from tasks.core.errors import ExpungeError
 from tasks.engine.data import Data, normalise
 from tasks.engine.training import Epoch, evaluate, fit
-from tasks.errors import ExpungeError
 from tasks.methods import Sets
 from tasks.methods.influence import (
     Influence,

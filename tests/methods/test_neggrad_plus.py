@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.core.errors import ExpungeError
 from tasks.engine.data import Data
 from tasks.engine.training import Epoch, evaluate, fit
-from tasks.errors import ExpungeError
 from tasks.methods import Sets
 from tasks.methods.neggrad_plus import NegGradPlus
 from tests import tiny

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.methods import Sets
 from tasks.methods.reinit import Reinit
 from tests import tiny

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.core.errors import ExpungeError
+from tasks.core.plugins import choices
 from tasks.engine.data import normalise
-from tasks.errors import ExpungeError
 from tasks.models import MODELS, build
-from tasks.registry import choices
 from tests import tiny
 
 every_model = pytest.mark.parametrize("name", choices("models"))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Train
 from tasks.models.small_cnn import SmallCnn
-from tasks.params import Train
 from tests import tiny
 
 

@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tasks.params import load
-from tasks.processing.plain import run_stages
+from tasks.processing.dvc_repro import run_stages
 from tasks.processing.processor import Processor
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
+from tasks.requests.settings import load_settings
 from tests.functional.repository import Repository, environment
 
 SETTINGS = {
@@ -56,7 +56,7 @@ class Checkout:
     @property
     def desk(self) -> Desk:
         url = f"sqlite:///{self.root}/data/requests/ledger.db"
-        return Desk(Ledger(url, lambda: self.time), self.keys, load().requests, lambda: self.time)
+        return Desk(Ledger(url, lambda: self.time), self.keys, load_settings(), lambda: self.time)
 
     def submit(self, *ids: str, requester: str = "crm:1", **changes: Any) -> Request:
         value = {

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.errors import ExpungeError
-from tasks.files import digest
-from tasks.params import load
+from tasks.core.errors import ExpungeError
+from tasks.core.files import digest
+from tasks.core.params import load
+from tasks.erasure.purge import Purge, verify
 from tasks.processing import production
 from tasks.processing.cohort import audit_production
-from tasks.processing.purge import Purge, verify
 from tasks.processing.reconcile import differences
 from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
-from tasks.requests.erased import Erased
 from tasks.requests.ledger import Event
+from tasks.requests.production import BASE
 from tasks.requests.summary import summarise
+from tasks.requests.suppression import Erased
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick, run_stages
 
@@ -77,7 +78,7 @@ def test_erased_samples_that_are_back_raise_an_alarm(checkout: Checkout, quick: 
     Path("data/images", name).write_bytes(image)
     values = load().model_dump()
     values["split"]["erased"] = None
-    from tasks.params import validate
+    from tasks.core.params import validate
     from tasks.split import split
 
     split(validate(values))
@@ -116,7 +117,7 @@ def test_superseded_weights_are_destroyed_by_default(checkout: Checkout, quick: 
     weights = {p for p in Path(".dvc/cache").rglob("*") if p.is_file() and p.read_bytes()[8:10] == b'{"'}
     assert checkout.process(quick) == []
     assert not any(path.exists() for path in weights)
-    assert production.digest_of(production.BASE) != old
+    assert production.digest_of(BASE) != old
 
 
 def holding(value: bytes, folder: Path) -> list[Path]:
@@ -145,7 +146,7 @@ def test_a_dry_run_lists_and_changes_nothing(checkout: Checkout) -> None:
     (name,) = names(0, 1)
     request = checkout.submit(name)
     before = checkout.repository.contents()
-    purge = Purge(checkout.root, load(), checkout.desk, Repository(checkout.root), {})
+    purge = Purge(checkout.root, load(), checkout.desk, {})
     items = purge.plan([checkout.desk.show(request.id)])
     assert checkout.repository.contents() == before
     assert ("source", name) in {(item.store, item.item) for item in items}
@@ -161,7 +162,7 @@ def test_verifying_finds_a_copy_anywhere_and_needs_the_key(checkout: Checkout, q
     model = Path("data/train/weights.safetensors").read_bytes()
     request = checkout.submit(name)
     assert checkout.process(quick) == []
-    purge = Purge(checkout.root, load(), checkout.desk, Repository(checkout.root), {})
+    purge = Purge(checkout.root, load(), checkout.desk, {})
     Path("data/notes.txt").write_text(f"see {name}, please\n")
     Path("data/mia").mkdir(exist_ok=True)
     Path("data/mia/copy.bin").write_bytes(image)

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from tasks.datasets import _originals
+from tasks.erasure import originals as _originals
+from tasks.erasure import purge, stores
 from tasks.processing import processor as processing
-from tasks.processing import production, purge
+from tasks.processing import production
+from tasks.processing.batches import Batch
 from tasks.processing.repository import Repository, anchors_in_git
-from tasks.requests import certificate, stores
-from tasks.requests.batches import Batch
-from tasks.requests.erased import Erased
+from tasks.requests import certificate
 from tasks.requests.ledger import check_chain
+from tasks.requests.production import BASE
+from tasks.requests.suppression import Erased
 from tests.flows.project import until
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
@@ -106,7 +108,7 @@ def test_a_kill_at_any_step_is_made_good(
     subjects = checkout.repository.git("log", "--format=%s").splitlines()
     assert sum(subject.startswith("Forget") for subject in subjects) == 1
     promoted = next(event.body for event in checkout.desk.ledger.events() if event.kind == "promoted")
-    assert production.digest_of(production.BASE) == promoted["weights"]
+    assert production.digest_of(BASE) == promoted["weights"]
     assert not processing.IDS_FILE.exists()
     check_chain(checkout.desk.ledger.events(), anchors_in_git(checkout.root))
 
@@ -140,7 +142,7 @@ def test_sigkill_in_a_stage_leaves_the_users_parameters_to_be_put_back(checkout:
 
 
 def test_a_failed_stage_is_tried_again_and_then_waits_for_a_person(checkout: Checkout, quick: Any) -> None:
-    from tasks.errors import ExpungeError
+    from tasks.core.errors import ExpungeError
 
     request = checkout.submit(*names(0, 1)).id
 
@@ -214,8 +216,8 @@ def test_an_outage_of_mlflow_is_no_failure_however_long_it_lasts(
 
 
 def test_a_second_scheduler_finds_the_door_locked(checkout: Checkout, quick: Any) -> None:
-    from tasks.errors import BusyError
-    from tasks.files import only_writer
+    from tasks.core.errors import BusyError
+    from tasks.core.files import only_writer
 
     checkout.submit(*names(0, 1))
     command = [sys.executable, "-m", "tasks.cli", "process"]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tasks.datasets._manifest import Manifest, Samples
+from tasks.core.errors import ExpungeError
+from tasks.core.params import load
 from tasks.engine.weights import tensor_digest
-from tasks.errors import ExpungeError
-from tasks.params import load
-from tasks.processing.production import models
-from tasks.processing.purge import Purge, verify
-from tasks.processing.repository import Repository, anchors_in_git
+from tasks.erasure.purge import Purge, verify
+from tasks.processing.repository import anchors_in_git
 from tasks.requests.ledger import check_chain, latest
+from tasks.requests.production import models
+from tasks.samples.manifest import Manifest, Samples
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
 
@@ -127,7 +127,7 @@ def test_no_weights_survive_but_those_in_production_however_many_requests(
         assert [version.version for version in registry.versions()] == [promoted.body["version"]]
         assert weights_in(checkout.root) == {promoted.body["weights"]}
     assert len(superseded) == 2
-    purge = Purge(checkout.root, load(), checkout.desk, Repository(checkout.root), {})
+    purge = Purge(checkout.root, load(), checkout.desk, {})
     for request in requests:
         items = verify(purge, [checkout.desk.show(request)])
         assert [item for item in items if item.result.startswith("retained")] == []

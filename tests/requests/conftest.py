@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.params import Requests
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
+from tasks.requests.settings import Settings
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ def catalogue(root: Path) -> Catalogue:
 @pytest.fixture
 def desk(root: Path, clock: Clock) -> Desk:
     ledger = Ledger("sqlite:///data/requests/ledger.db", clock)
-    return Desk(ledger, KeyStore(root.parent / "keys", root), Requests(), clock)
+    return Desk(ledger, KeyStore(root.parent / "keys", root), Settings(), clock)
 
 
 def submission(**changes: object) -> bytes:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ExpungeError
-from tasks.files import only_writer
+from tasks.core.errors import ExpungeError
+from tasks.core.files import only_writer
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.schema import Kind, Named
 

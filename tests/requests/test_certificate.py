@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from jsonschema import Draft202012Validator
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.certificate import build, check, read, render, sign, signing_key, write
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Event, Head, Ledger, canonical

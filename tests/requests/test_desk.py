@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
 from tasks.requests.keys import reference

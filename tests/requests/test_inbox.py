@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ExpungeError
-from tasks.files import only_writer
+from tasks.core.errors import ExpungeError
+from tasks.core.files import only_writer
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.inbox import CLAIMED, INBOX, REJECTED, take

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.keys import SIZE, KeyStore, reference
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.ledger import GENESIS, Head, Ledger, check_chain
 from tests.requests.conftest import Clock
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tasks.errors import ExpungeError
+from tasks.core.errors import ExpungeError
 from tasks.requests.states import ENDED, NEXT, OPEN, TRANSITIONS, State, Status, state_of
 
 LIFE = ["received", "validated", "approved", "batched", "started", "audited", "promoted", "purged", "closed"]

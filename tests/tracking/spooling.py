@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks import journal
+from tasks.core.params import Tracking
 from tasks.journal import spool
-from tasks.params import Tracking
 
 TRACKING = Tracking(timeout=2)
 

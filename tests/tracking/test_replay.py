@@ -7,12 +7,12 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks import journal
+from tasks.core.params import Tracking
 from tasks.journal import spool
 from tasks.journal.origin import store_uri
-from tasks.params import Tracking
 from tasks.tracking import run_ids
+from tasks.tracking.pending import waiting
 from tasks.tracking.sender import send
-from tasks.tracking.waiting import waiting
 from tests.tracking.spooling import TRACKING, disown, keep_copy, record, runs
 
 

@@ -16,12 +16,12 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks import journal
+from tasks.core.params import Tracking
 from tasks.journal import spool
-from tasks.params import Tracking
 from tasks.tracking import run_ids
 from tasks.tracking.__main__ import WAITS, flush
+from tasks.tracking.pending import OTHER_HOST, unreadable, waiting
 from tasks.tracking.sender import send
-from tasks.tracking.waiting import OTHER_HOST, unreadable, waiting
 from tests.tracking.spooling import TRACKING, disown, record, runs
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -160,7 +160,7 @@ STAGE = """
 import sys, time
 from pathlib import Path
 from tasks import journal
-from tasks.params import Tracking
+from tasks.core.params import Tracking
 
 with journal.record("train", Tracking(), Path.cwd()) as run:
     run.metrics({"loss": 0.5}, step=1)

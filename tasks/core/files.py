@@ -1,0 +1,161 @@
+"""Files that appear whole or not at all, their digests, and the lock on a folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from filelock import FileLock, Timeout
+
+from tasks.core.errors import RESTORE, BusyError, ExpungeError
+
+STATE = Path(".expunge")
+"""Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
+
+
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextmanager
+def write_whole(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path``; on success flush it to disk and rename it there.
+
+    When the body raises, or the disk is full, ``path`` stays as it was and nothing is left beside it.
+    A ``private`` file can be read by its owner alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if not private:  # mkstemp makes files that only their owner may read
+            part.chmod(0o666 & ~_UMASK)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8."""
+    with write_whole(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole: indented, keys in the given order, NaN and infinity refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote; NaN, infinity and keys that stand twice are no JSON.
+
+    Raises
+    ------
+    ExpungeError
+        If the file is missing or is not JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except FileNotFoundError:
+        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro") from None
+    except (ValueError, RecursionError) as error:
+        raise ExpungeError(f"{path} is not valid JSON ({error}); {RESTORE}") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {twice!r} stands twice")
+    return value
+
+
+def digest(path: Path, algorithm: str = "md5") -> str:
+    """Hex digest of a file's bytes; ``md5`` is what DVC records for a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """MD5 of a file or a folder, as DVC records it.
+
+    A folder's is the MD5 of the sorted JSON list of its files' MD5s and paths, with ``.dir`` after it.
+    """
+    if path.is_file():
+        return digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    entries = sorted(
+        ({"md5": digest(file), "relpath": file.relative_to(path).as_posix()} for file in files),
+        key=lambda entry: entry["relpath"],
+    )
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process holds the lock on a folder at this moment."""
+    try:
+        with only_writer(folder):
+            return False
+    except BusyError:
+        return True
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock that keeps a second process out of an output folder.
+
+    The lock lies in ``.expunge/locks``, not in the folder: DVC deletes a stage's outputs before
+    it starts the stage. The operating system frees it when the process dies, however it dies.
+
+    Raises
+    ------
+    BusyError
+        If another process holds it; the message names that process.
+    """
+    path = STATE / "locks" / (str(folder).replace("/", "-") + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = path.with_suffix(".pid")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = owner.read_text().strip() if owner.exists() else "unknown"
+        raise BusyError(
+            f"{folder} is being written by process {pid}; wait for it or end it (kill {pid}), then run again"
+        ) from None
+    try:
+        owner.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,64 @@
+"""What the samples of a batch look like, for the record: keyed digests by which copies are found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.params import Split
+from tasks.erasure import originals
+from tasks.requests.desk import Request
+from tasks.requests.keys import KeyStore, reference
+from tasks.requests.suppression import fingerprint, lines_for
+from tasks.samples.manifest import load_samples
+
+
+class Contents:
+    """What the samples of a batch look like, as keyed digests: by them copies are found in any store.
+
+    Parameters
+    ----------
+    keys
+        Of the requests.
+    section
+        Names the source.
+    ids
+        Of samples in ``data/split``.
+    """
+
+    def __init__(self, keys: KeyStore, section: Split, ids: Sequence[str]) -> None:
+        self._keys = keys
+        self._ids = list(ids)
+        if not ids:
+            return
+        self._split = load_samples(mmap=True)
+        self._row_of = {name: row for row, name in enumerate(self._split.samples.sample_ids)}
+        sources = [self._source(name) for name in ids]
+        self._encoded = originals.encoded(section.source, Path(section.path), sources)
+
+    def names(self, request: Request) -> list[str]:
+        """Ids that a request names and that no other batch has erased."""
+        key = self._keys.load(request.id)
+        return [name for name in self._ids if reference(key, "id", name) in request.remaining]
+
+    def of(self, request: Request) -> list[dict[str, str]]:
+        """Digests of a request's samples under its key: of pixels, and of encoded images where it has any."""
+        key = self._keys.load(request.id)
+        found = []
+        for name in self.names(request):
+            pixels = fingerprint(self._split.images[self._row_of[name]])
+            found.append({"pixels": reference(key, "pixels", pixels)})
+            if encoded := self._encoded.get(self._source(name)):
+                found[-1]["file"] = reference(key, "file", hashlib.sha256(encoded).hexdigest())
+        return sorted(found, key=lambda entry: entry["pixels"])  # in an order that tells nothing
+
+    def lines(self, key: bytes) -> list[tuple[str, str]]:
+        """Lines for the list of what was erased."""
+        if not self._ids:
+            return []
+        rows = [self._row_of[name] for name in self._ids]
+        return lines_for(rows, self._split.samples.sample_ids, self._split.images, key)
+
+    def _source(self, name: str) -> str:
+        return self._split.samples.sources[self._row_of[name]]

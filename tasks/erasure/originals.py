@@ -1,0 +1,92 @@
+"""The encoded images as they lie in a source, and how they leave it.
+
+A source that the project owns has two functions more in its file: ``encoded(path, references)`` and
+``remove(path, references)``. A source without them is left as it is, and :func:`why_kept` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tasks.core.plugins import choices
+from tasks.datasets import SOURCES
+
+NOT_OURS = {
+    "digits": "The originals are part of scikit-learn and stay there.",
+    "cifar10": "The originals are in the public archive, which is used only while its checksum is right.",
+}
+
+
+def _function(source: str, name: str) -> Callable[[Path, Collection[str]], Any] | None:
+    SOURCES.get(source)  # refuses an unknown one
+    function: Callable[[Path, Collection[str]], Any] | None
+    function = getattr(import_module(f"tasks.datasets.{source}"), name, None)
+    return function
+
+
+OWNED = tuple(source for source in choices("datasets") if _function(source, "remove"))
+"""Sources that originals can be taken out of."""
+
+
+def why_kept(source: str) -> str | None:
+    """Return in one sentence why the originals stay in a source, or None if they can be taken out."""
+    if _function(source, "remove"):
+        return None
+    return NOT_OURS.get(
+        source, f"The originals stay: tasks/datasets/{source}.py does not say how they are taken out."
+    )
+
+
+def encoded(source: str, path: Path, references: Collection[str]) -> dict[str, bytes]:
+    """Return the encoded images as they lie in the source.
+
+    Parameters
+    ----------
+    source, path
+        As ``split.source`` and ``split.path``.
+    references
+        Of samples, as in :attr:`tasks.datasets.ImageSet.sources`.
+
+    Returns
+    -------
+    dict[str, bytes]
+        By reference. References that the source does not have, or no longer has, are left out; so are
+        all of a source that is not the project's own.
+
+    Raises
+    ------
+    ExpungeError
+        If there is no such source, it cannot be read, or a reference leaves ``path``.
+    """
+    function = _function(source, "encoded")
+    images: dict[str, bytes] = function(path, references) if function else {}
+    return images
+
+
+def remove(source: str, path: Path, references: Collection[str]) -> list[Path]:
+    """Take the originals out of the source; all other samples keep their references, ids and labels.
+
+    Every file is changed whole or not at all. If the process dies half way, calling it again finishes
+    the work; calling it once more changes nothing. Nobody else may write to ``path`` meanwhile.
+
+    Parameters
+    ----------
+    source, path, references
+        As for :func:`encoded`.
+
+    Returns
+    -------
+    list[Path]
+        The files that were deleted or rewritten; none for a source that is not the project's own.
+
+    Raises
+    ------
+    ExpungeError
+        As :func:`encoded`, or if a sample that is kept needs what would be deleted. Nothing was changed then.
+    """
+    function = _function(source, "remove")
+    files: list[Path] = function(path, references) if function else []
+    return files

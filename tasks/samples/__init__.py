@@ -1,0 +1,10 @@
+"""What a sample is: its image, its id, its part and its role.
+
+======================  ==============================================================================
+``image_set``           images in memory, as a source delivers them
+``check``               what every source must deliver
+``ids``                 the text file that names samples to be forgotten
+``roles``               who is retain, forget, val and test
+``manifest``            the files of a split
+======================  ==============================================================================
+"""

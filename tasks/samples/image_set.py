@@ -1,0 +1,49 @@
+"""Images in memory, with all that the other rooms know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images in memory, decoded once.
+
+    Attributes
+    ----------
+    images
+        ``uint8 [N, C, H, W]`` with C = 1 or 3.
+    labels
+        ``int64 [N]``, class numbers ``0 … len(classes) - 1``.
+    sample_ids
+        N unique, stable names: the same image keeps its id when others leave or the order changes.
+    sources
+        N references into the source, e.g. ``train-00000-of-00001.parquet#17`` or a file path.
+    is_test
+        ``bool [N]``, true for the source's own test part.
+    classes
+        Class names in order of class number.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    is_test: NDArray[np.bool_]
+    classes: tuple[str, ...]
+
+    def subset(self, rows: NDArray[np.int64]) -> ImageSet:
+        """Return the set of the given rows, in the given order; all classes stay."""
+        if np.array_equal(rows, np.arange(len(self.labels))):
+            return self
+        return ImageSet(
+            images=self.images[rows],
+            labels=self.labels[rows],
+            sample_ids=tuple(self.sample_ids[row] for row in rows),
+            sources=tuple(self.sources[row] for row in rows),
+            is_test=self.is_test[rows],
+            classes=self.classes,
+        )

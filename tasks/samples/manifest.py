@@ -1,0 +1,265 @@
+"""The files of a split: images, the table of samples, the manifest of roles, the class names.
+
+Row i is the same sample in all of them. ``samples.csv`` does not depend on the forget set,
+``manifest.csv`` does: a stage that must not depend on the forget set uses :func:`load_samples`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import read_json, write_json, write_text, write_whole
+
+SPLIT = Path("data/split")
+
+Columns = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.str_]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """A CSV file ``sample_id,source,label,<column>``, where ``column`` holds one of ``groups``.
+
+    Attributes
+    ----------
+    sample_ids, sources
+        N unique ids and N references into the source.
+    labels
+        ``int64 [N]``, class numbers.
+    """
+
+    column: ClassVar[str]
+    groups: ClassVar[tuple[str, ...]]
+
+    sample_ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    @property
+    def _membership(self) -> NDArray[np.str_]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def indices(self, group: str) -> NDArray[np.int64]:
+        """Row numbers of the samples in ``group``, ascending."""
+        if group not in self.groups:
+            raise ValueError(f"{group!r} is no {self.column}; known: {', '.join(self.groups)}")
+        return np.flatnonzero(self._membership == group)
+
+    def write(self, path: Path) -> None:
+        """Write the table whole."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_header(self.column))
+        columns = (self.sample_ids, self.sources, self.labels.tolist(), self._membership.tolist())
+        writer.writerows(zip(*columns, strict=True))
+        write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples(_Table):
+    """``samples.csv``: the part of the data that a sample belongs to, whatever is to be forgotten.
+
+    ``parts`` holds N of ``train``, ``val`` or ``test``; the other columns are those of the manifest.
+    """
+
+    column = "part"
+    groups = ("train", "val", "test")
+
+    parts: NDArray[np.str_]
+
+    @property
+    def _membership(self) -> NDArray[np.str_]:
+        return self.parts
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the table; an ExpungeError names the line that is damaged."""
+        return cls(*_read(path, cls.column, cls.groups))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Manifest(_Table):
+    """``manifest.csv``: the role of every sample.
+
+    ``roles`` holds N of ``retain``, ``forget``, ``val`` or ``test``.
+    """
+
+    column = "role"
+    groups = ("retain", "forget", "val", "test")
+
+    roles: NDArray[np.str_]
+
+    @property
+    def _membership(self) -> NDArray[np.str_]:
+        return self.roles
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the table; an ExpungeError names the line that is damaged."""
+        return cls(*_read(path, cls.column, cls.groups))
+
+
+def _header(column: str) -> tuple[str, ...]:
+    return ("sample_id", "source", "label", column)
+
+
+def _read(path: Path, column: str, groups: tuple[str, ...]) -> Columns:
+    ids: dict[str, None] = {}
+    sources: list[str] = []
+    labels: list[int] = []
+    membership: list[str] = []
+    for line, (sample_id, source, label, group) in _rows(path, _header(column)):
+        where = f"{path}, line {line}"
+        # int() would also take "1_0", " 1" and digits of other scripts.
+        if not (label.isascii() and label.isdigit() and len(label) < 10):
+            raise ExpungeError(f"{where}: label {label!r} is no class number; {RESTORE}")
+        if group not in groups:
+            raise ExpungeError(f"{where}: {column} {group!r}, known: {', '.join(groups)}; {RESTORE}")
+        if sample_id in ids:
+            raise ExpungeError(f"{where}: sample id {sample_id!r} for the second time; {RESTORE}")
+        ids[sample_id] = None
+        sources.append(source)
+        labels.append(int(label))
+        membership.append(group)
+    if not ids:
+        raise ExpungeError(f"{path} has no rows; {RESTORE}")
+    return tuple(ids), tuple(sources), np.array(labels, dtype=np.int64), np.array(membership)
+
+
+def _rows(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
+    except UnicodeDecodeError as error:
+        raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}; {RESTORE}") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if next(reader, None) != list(header):
+            raise ExpungeError(f"{path}, line 1: the header is not {','.join(header)}; {RESTORE}")
+        for row in reader:
+            if len(row) != len(header):
+                found = f"{len(row)} columns instead of {len(header)}"
+                raise ExpungeError(f"{path}, line {reader.line_num}: {found}; {RESTORE}")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ExpungeError(f"{path}, line {reader.line_num}: {error}; {RESTORE}") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitSamples:
+    """The part of a split that does not depend on the forget set; images are ``uint8 [N, C, H, W]``."""
+
+    images: NDArray[np.uint8]
+    samples: Samples
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitRoles:
+    """Images with the roles of their samples; images are ``uint8 [N, C, H, W]``."""
+
+    images: NDArray[np.uint8]
+    manifest: Manifest
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedSplit:
+    """All of a split; images are ``uint8 [N, C, H, W]``."""
+
+    images: NDArray[np.uint8]
+    samples: Samples
+    manifest: Manifest
+    classes: tuple[str, ...]
+
+    def write(self, folder: Path = SPLIT) -> None:
+        """Write every file whole, the largest first: a full disk leaves what was there."""
+        with write_whole(folder / "images.npy") as file:
+            np.save(file, self.images, allow_pickle=False)
+        self.samples.write(folder / "samples.csv")
+        self.manifest.write(folder / "manifest.csv")
+        write_json(folder / "classes.json", list(self.classes))
+
+
+def load_samples(folder: Path = SPLIT, *, mmap: bool = False) -> SplitSamples:
+    """Load images, samples and class names, and never look at the manifest.
+
+    Parameters
+    ----------
+    mmap
+        Map the images read-only instead of reading them into memory.
+
+    Raises
+    ------
+    ExpungeError
+        If a file is missing, damaged, or does not agree with the others.
+    """
+    samples = Samples.read(folder / "samples.csv")
+    classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
+    return SplitSamples(_read_images(folder / "images.npy", len(samples), mmap=mmap), samples, classes)
+
+
+def load_roles(folder: Path = SPLIT, *, mmap: bool = False) -> SplitRoles:
+    """Load images, manifest and class names; parameters and errors as :func:`load_samples`."""
+    manifest = Manifest.read(folder / "manifest.csv")
+    classes = read_classes(folder / "classes.json", manifest, folder / "manifest.csv")
+    return SplitRoles(_read_images(folder / "images.npy", len(manifest), mmap=mmap), manifest, classes)
+
+
+def load_split(folder: Path = SPLIT, *, mmap: bool = False) -> LoadedSplit:
+    """Load everything; parameters and errors as :func:`load_samples`."""
+    loaded = load_samples(folder, mmap=mmap)
+    samples, manifest = loaded.samples, Manifest.read(folder / "manifest.csv")
+    part_of_role = np.where(np.isin(manifest.roles, ("retain", "forget")), "train", manifest.roles)
+    if (
+        samples.sample_ids != manifest.sample_ids
+        or not np.array_equal(samples.labels, manifest.labels)
+        or not np.array_equal(samples.parts, part_of_role)
+    ):
+        raise ExpungeError(f"{folder}: samples.csv and manifest.csv are of different splits; {RESTORE}")
+    return LoadedSplit(loaded.images, samples, manifest, loaded.classes)
+
+
+def _read_images(path: Path, rows: int, *, mmap: bool) -> NDArray[np.uint8]:
+    try:
+        images = _array(path, mmap=mmap)
+    except FileNotFoundError:
+        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ExpungeError(f"{path} is damaged ({error}); {RESTORE}") from None
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ExpungeError(f"{path} holds no uint8 [N, C, H, W] array; {RESTORE}")
+    if len(images) != rows:
+        raise ExpungeError(f"{path} holds {len(images)} images, the table beside it {rows} rows; {RESTORE}")
+    return images
+
+
+def _array(path: Path, *, mmap: bool) -> NDArray[np.uint8]:
+    if mmap:
+        return np.lib.format.open_memmap(path, mode="r")
+    with path.open("rb") as file:  # np.load would also open archives and pickles
+        array: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def read_classes(path: Path, table: _Table, table_path: Path) -> tuple[str, ...]:
+    """Read the names of the classes; an ExpungeError says if the table does not fit them."""
+    classes = read_json(path)
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ExpungeError(f"{path} is not a list of class names; {RESTORE}")
+    highest = int(table.labels.max())
+    if highest >= len(classes):
+        raise ExpungeError(f"{table_path} has label {highest}, {path} only {len(classes)} classes; {RESTORE}")
+    return tuple(classes)
