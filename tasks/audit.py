@@ -52,11 +52,19 @@ NOTHING_TO_COMPARE = Verdict(
 )
 
 
+NOTHING_UNSEEN = Verdict(
+    "inconclusive",
+    "The original has seen every validation sample.",
+    "So there is no non-member to compare with, and the loss of accuracy cannot be measured.",
+)
+
+
 def audit(params: Params) -> Metrics:
     """Attack the result and the original on the same samples; write metrics and verdict.
 
     Members are forget samples, non-members val samples, equally many of each class. Where no class has
-    both, as when whole classes are forgotten, there is nothing to compare: the verdict is inconclusive.
+    both, as when whole classes are forgotten, there is nothing to compare: the verdict is inconclusive. So
+    it is where the original has seen all of val, as when a request named what had been held out.
 
     Raises
     ------
@@ -69,10 +77,11 @@ def audit(params: Params) -> Metrics:
     labels = manifest.labels
     forget, val = _sides(manifest, from_base=params.train.start == "base")
     logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, result)}
-    right = {folder: hits(rows[val], labels[val]).astype(np.float64) for folder, rows in logits.items()}
-    metrics = flat(
-        "audit/val_acc_loss", paired_difference(right[ORIGINAL] - right[result], section.confidence)
-    )
+    metrics: dict[str, float] = {}
+    if val.size:
+        right = {folder: hits(rows[val], labels[val]).astype(np.float64) for folder, rows in logits.items()}
+        lost = paired_difference(right[ORIGINAL] - right[result], section.confidence)
+        metrics |= flat("audit/val_acc_loss", lost)
     if np.intersect1d(labels[forget], labels[val]).size:
         compared, is_member = pair_up(labels, forget, val, section.seed, against="val")
         scores = {
@@ -92,7 +101,7 @@ def audit(params: Params) -> Metrics:
         metrics |= flat("audit/auc", areas[result]) | flat("audit/original_auc", areas[ORIGINAL])
         placed = placements(scores[result][is_member], scores[result][~is_member])
     else:
-        count, verdict, placed = 0, NOTHING_TO_COMPARE, []
+        count, verdict, placed = 0, NOTHING_TO_COMPARE if val.size else NOTHING_UNSEEN, []
     metrics["audit/count"] = float(count)
     digests = {"original": _digest(ORIGINAL), "result": _digest(result)}
     write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests, "placements": placed})
@@ -120,8 +129,6 @@ def _sides(manifest: Manifest, *, from_base: bool) -> tuple[NDArray[np.int64], N
         heldout = frozenset(HELDOUT.read_text(encoding="utf-8").splitlines())
         unseen = np.array([sample_id in heldout for sample_id in manifest.sample_ids])
         forget, val = forget[~unseen[forget]], val[unseen[val]]
-        if not val.size:
-            raise ExpungeError(f"{HELDOUT} names no sample of val; the base was made for other data")
     return forget, val
 
 

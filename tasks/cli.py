@@ -3,52 +3,48 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer, write_text
 from tasks.core.params import load
+from tasks.output import Exit, errors, fail, print_json, print_rows, want_json
+from tasks.requests import events as facts
 from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Receipt, Request
-from tasks.requests.ledger import Head, check_chain
+from tasks.requests.chain import Anchor, Head
+from tasks.requests.desk import Desk, Receipt, urgency
+from tasks.requests.request import Request
 from tasks.requests.schema import json_schema
 from tasks.requests.settings import load_settings
-from tasks.requests.states import Status
-
-
-class Exit(IntEnum):
-    """Exit statuses, beside 0."""
-
-    DEFECT = 1
-    BAD_INPUT = 2
-    LATE = 3
-    NOT_VERIFIED = 4
-    SYSTEM = 74
-
+from tasks.requests.standing import Row
+from tasks.requests.states import NEXT, Status
 
 app = typer.Typer(
     help="Requests to forget training data: submit, decide, follow, verify. Run it in the repository's root.",
-    epilog="Exit status: 0 done; 2 bad input or not allowed; 3 something is overdue (status); "
-    "4 verification failed (verify); 74 the operating system refused to read or write; 1 a defect.",
+    epilog="Exit status: 0 done; 2 bad input or not allowed; 3 something needs a person (status, process, "
+    "doctor); 4 verification failed (verify); 74 the operating system refused to read or write; 1 a defect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+verify_app = typer.Typer(no_args_is_help=True, help="Verify the ledger, a certificate, or an erasure.")
+purge_app = typer.Typer(no_args_is_help=True, help="See what a purge would take, or purge again.")
+suppression_app = typer.Typer(no_args_is_help=True, help="The list of what was erased and must not return.")
+app.add_typer(verify_app, name="verify")
+app.add_typer(purge_app, name="purge")
+app.add_typer(suppression_app, name="suppression")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, also if it fails.", callback=want_json, is_eager=True)
+]
 RequestId = Annotated[
     str, typer.Argument(help="The request's id, such as 20260501-9f86d081.", show_default=False)
 ]
@@ -59,32 +55,28 @@ By = Annotated[
 ]
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn errors that a user can mend into one line and an exit status."""
-    try:
-        yield
-    except ExpungeError as error:
-        _fail(str(error), Exit.BAD_INPUT)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}", Exit.SYSTEM)
-
-
-def _fail(message: str, status: Exit) -> NoReturn:
-    print(f"expunge: {message}", file=sys.stderr)
-    raise typer.Exit(status)
-
-
 def desk() -> Desk:
     """Open the desk that ``params.yaml`` describes; EXPUNGE_LEDGER and EXPUNGE_KEYS take precedence."""
     return Desk.open(load_settings(), os.environ, Path.cwd())
 
 
+def _who(by: str) -> str:
+    """Who decides: as given, or the login name; a bare user id where the system knows no name."""
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
+
+
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        _print_json(json_schema())
+        print_json(json_schema())
         raise typer.Exit
+
+
+# taking requests
 
 
 @app.command()
@@ -100,11 +92,15 @@ def submit(
         ),
     ] = False,
 ) -> None:
-    """Submit requests. Each file is taken or rejected as a whole; exit status 2 if one was rejected."""
-    with _errors():
-        opened, catalogue = desk(), Catalogue.load()
+    """Submit requests. Each file is taken or rejected as a whole; exit status 2 if one was rejected.
+
+    Where the data cannot be read, a request is received and dated, and resolved by the next process.
+    """
+    with errors():
+        opened = desk()
+        catalogue = _catalogue()
         contents = [(path, path.read_bytes()) for path in files]  # all of them, or nothing is submitted
-        receipts = [
+        receipts: list[tuple[str, Receipt | str]] = [
             (str(path), opened.submit(content, path.name, catalogue, channel="cli"))
             for path, content in contents
         ]
@@ -113,105 +109,211 @@ def submit(
 
 @app.command()
 def inbox(as_json: AsJson = False) -> None:
-    """Submit the files in data/requests/inbox. Exit status 2 if one was rejected."""
-    with _errors():
+    """Submit the files in data/requests/inbox; process does it, too. Exit status 2 if one was rejected."""
+    with errors():
         opened = desk()
-        receipts = list(inboxes.take(opened, Catalogue.load()))
+        receipts = list(inboxes.take(opened, _catalogue()))
     _print_receipts(receipts, opened, as_json)
+
+
+def _catalogue() -> Catalogue | None:
+    """The samples that there are; ``None``, with a word, while the data cannot be read."""
+    try:
+        return Catalogue.load()
+    except ExpungeError as error:
+        print(f"expunge: received, to be resolved once the data can be read: {error}", file=sys.stderr)
+        return None
 
 
 @app.command("list")
 def list_requests(
     everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    requester: Annotated[
+        str, typer.Option(help="All that is held about this reference.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """List requests, the most urgent first."""
-    with _errors():
+    with errors():
         opened = desk()
-        found = [request for request in opened.requests() if request.open or everything]
-    found.sort(key=lambda request: (not request.open, request.due_at or "", request.id))
-    rows = [_summary(opened, request) for request in found]
+        found = opened.rows(only_open=not everything and not requester, requester=requester or None)
+    found.sort(key=lambda row: (not row.open, row.due_at or "", row.request))
+    rows = [_summary(opened, row) for row in found]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print_rows(
-        rows, ("request", "status", "samples", "received_at", "due_at", "urgency", "next"), "no requests"
-    )
+    columns = ("request", "status", "samples", "received_at", "due_at", "urgency", "next")
+    print_rows(rows, columns, "no requests")
 
 
 @app.command()
 def show(request: RequestId, as_json: AsJson = False) -> None:
-    """Show one request: where it stands and every event that led there."""
-    with _errors():
+    """Show one request: where it stands, what happened, and, if its batch failed, why."""
+    with errors():
         opened = desk()
         found = opened.show(request)
     _print_request(opened, found, as_json)
 
 
+# decisions
+
+
 @app.command()
 def approve(request: RequestId, by: By = "", reason: Reason = "", as_json: AsJson = False) -> None:
     """Approve a request, where requests.approval asks for it."""
-    _decide("approved", request, by, reason, as_json)
+    _decide(facts.Approved(by=_who(by), reason=reason), request, as_json)
 
 
 @app.command()
 def refuse(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
-    """Refuse a request, with the reason."""
-    _decide("refused", request, by, reason, as_json)
+    """Refuse a request, with the reason; one that waits behind it takes its place."""
+    _decide(facts.Refused(by=_who(by), reason=reason), request, as_json)
 
 
 @app.command()
-def hold(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
-    """Put a request on legal hold: nothing that cannot be undone happens until it is released."""
-    _decide("held", request, by, reason, as_json)
-
-
-@app.command()
-def release(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
-    """End a legal hold."""
-    _decide("released", request, by, reason, as_json)
+def withdraw(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
+    """Take a request back for its requester; possible until its batch is promoted."""
+    _decide(facts.Withdrawn(by=_who(by), reason=reason), request, as_json)
 
 
 @app.command()
 def extend(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
     """Move the due date by requests.extension_months; possible once, with the reason."""
-    _decide("extended", request, by, reason, as_json)
+    _decide(facts.Extended(by=_who(by), reason=reason), request, as_json)
 
 
 @app.command()
 def retry(request: RequestId, reason: Reason = "", by: By = "", as_json: AsJson = False) -> None:
     """Try a request that failed once more, from where it failed."""
-    _decide("retried", request, by, reason, as_json)
+    _decide(facts.Retried(by=_who(by), reason=reason), request, as_json)
+
+
+@app.command()
+def hold(
+    reason: Reason,
+    request: Annotated[
+        str, typer.Argument(help="The request's id; or give --requester or --sample.", show_default=False)
+    ] = "",
+    requester: Annotated[
+        str,
+        typer.Option(help="Hold all that this reference asks for, now and later.", show_default=False),
+    ] = "",
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(help="Hold whatever names this sample id, now and later; can be repeated."),
+    ] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put a request, or requests to come, on legal hold: nothing that cannot be undone happens."""
+    if request and not requester and not sample:
+        _decide(facts.Held(by=_who(by), reason=reason), request, as_json)
+        return
+    with errors():
+        if request:
+            raise ExpungeError("hold what? Give a request's id, or --requester, or --sample")
+        opened = desk()
+        name = opened.place_hold(
+            by=_who(by), reason=reason, requester=requester or None, ids=tuple(sample or ())
+        )
+        held = [row.request for row in opened.rows(only_open=True) if row.held]
+    if as_json:
+        print_json({"hold": name, "held": held})
+    else:
+        print(f"{name} stands; on hold now: {', '.join(held) or 'no request'}")
+
+
+@app.command()
+def release(
+    what: Annotated[
+        str, typer.Argument(help="A request's id, or a standing hold's (expunge holds).", show_default=False)
+    ],
+    reason: Reason,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """End a legal hold: that of a request, or a standing one."""
+    if not what.startswith("hold-"):
+        _decide(facts.Released(by=_who(by), reason=reason), what, as_json)
+        return
+    with errors():
+        opened = desk()
+        opened.lift_hold(what, by=_who(by), reason=reason)
+    if as_json:
+        print_json({"lifted": what})
+    else:
+        print(f"{what} is lifted")
+
+
+@app.command()
+def holds(as_json: AsJson = False) -> None:
+    """List the legal holds that stand: of requests, requesters and samples."""
+    with errors():
+        opened = desk()
+        rows: list[dict[str, Any]] = [
+            {
+                "hold": each.id,
+                "at": each.at,
+                "of": f"requester {each.placed.requester}"
+                if each.placed.requester
+                else f"{len(each.placed.samples)} sample(s)",
+                "by": each.placed.by,
+                "reason": each.placed.reason,
+            }
+            for each in opened.holds()
+        ]
+        for row in opened.rows(only_open=True):
+            if row.held:
+                last = opened.show(row.request).latest(facts.Held)
+                assert last is not None  # noqa: S101
+                of = f"this request, by {last.standing}" if last.standing else "this request"
+                rows.append({"hold": row.request, "at": "", "of": of, "by": last.by, "reason": last.reason})
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("hold", "at", "of", "by", "reason"), "no holds")
 
 
 @app.command("destroy-key")
 def destroy_key(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
     """Destroy the key of a request that has ended: nobody can tell then which samples it named."""
-    with _errors():
+    with errors():
         opened = desk()
-        ended = opened.destroy_key(request, by=by or getpass.getuser(), reason=reason)
+        ended = opened.destroy_key(request, by=_who(by), reason=reason)
     _print_request(opened, ended, as_json)
+
+
+# carrying out
 
 
 @app.command()
 def process(as_json: AsJson = False) -> None:
-    """Carry out what waits, as the deployment process-requests does, without Prefect."""
-    with _errors():
+    """Carry out what waits, as the deployment process-requests does, without Prefect.
+
+    Exit status 3 if something needs a person or waits for what is down; the rest is carried out all the same.
+    """
+    with errors():
         from tasks.processing.dvc_repro import run_stages
         from tasks.processing.processor import Processor
 
         with only_writer(Path("pipeline")):
             opened = desk()
             processor = Processor(
-                root=Path.cwd(), desk=opened, run=run_stages, environ=os.environ, log=_say_to_stderr
+                root=Path.cwd(),
+                desk=opened,
+                run=run_stages,
+                environ=os.environ,
+                log=_say_to_stderr,
+                tell=_say_to_stderr,
             )
             problems = processor.process()
+            rows = [_summary(opened, row) for row in opened.rows(only_open=True)]
     if as_json:
-        _print_json(
-            {"problems": problems, "open": [_summary(opened, r) for r in opened.requests() if r.open]}
-        )
+        print_json({"problems": problems, "open": rows})
+    for problem in problems:
+        _say_to_stderr(f"expunge: {problem}")
     if problems:
-        _fail("; ".join(problems), Exit.BAD_INPUT)
+        raise typer.Exit(Exit.ATTENTION)
 
 
 @app.command()
@@ -221,31 +323,86 @@ def status(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is due, at risk, overdue, and what does not fit the ledger; exit status 3 if overdue."""
-    with _errors():
+    """Say what is due, and what needs a person; exit status 3 if anything does."""
+    with errors():
+        from tasks.processing.attention import what_needs_a_person
+
         opened = desk()
-        found = [request for request in opened.requests() if request.open]
-        differ = _differences(opened) if reconcile else []
-    rows = [_summary(opened, request) for request in sorted(found, key=lambda request: request.due_at or "")]
+        found = opened.rows(only_open=True)
+        params = load()
+        needs = what_needs_a_person(opened, params, Path.cwd(), os.environ, reconcile=reconcile)
+    rows = [_summary(opened, row) for row in sorted(found, key=lambda row: row.due_at or "")]
     counts = {name: sum(row["urgency"] == name for row in rows) for name in ("overdue", "at risk", "on time")}
     if as_json:
-        _print_json({"at": opened.clock().isoformat(), "counts": counts, "open": rows, "differences": differ})
+        print_json({"at": opened.clock().isoformat(), "counts": counts, "open": rows, "attention": needs})
     else:
         print(f"{len(rows)} open: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
         urgent = [
             row for row in rows if row["urgency"] in {"overdue", "at risk"} or row["status"] == "failed"
         ]
-        _print_rows(urgent, ("request", "status", "due_at", "urgency", "next"), "")
-        for line in differ:
+        print_rows(urgent, ("request", "status", "due_at", "urgency", "next"), "")
+        for line in needs:
             print(line)
-    if counts["overdue"]:
-        raise typer.Exit(Exit.LATE)
+    if needs:
+        raise typer.Exit(Exit.ATTENTION)
 
 
-def _differences(opened: Desk) -> list[str]:
-    from tasks.processing.reconcile import differences
+@app.command()
+def doctor(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the table of states anew from the events first.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine chain, keys, list, alias, base, stores, disk and clock; exit status 3 if one needs care."""
+    with errors():
+        from tasks.processing.doctor import examine
 
-    return differences(opened, load(), Path.cwd(), os.environ)
+        opened = desk()
+        if rebuild:
+            opened.ledger.rebuild_standing()
+        found = list(examine(opened, load(), Path.cwd(), os.environ))
+    if as_json:
+        print_json([each.as_json() for each in found])
+    else:
+        print_rows([each.as_json() for each in found], ("part", "state", "found", "do"), "")
+    if any(each.state == "needs care" for each in found):
+        raise typer.Exit(Exit.ATTENTION)
+
+
+@app.command()
+def settle(reason: Reason, by: By = "", as_json: AsJson = False) -> None:
+    """Carry out the requests of this ledger in this checkout from now on, and nowhere else."""
+    with errors():
+        from tasks.processing import checkout
+
+        opened = desk()
+        with only_writer(Path("pipeline")):
+            if not reason.strip():
+                raise ExpungeError("give a reason; the record must say why it was moved")
+            checkout.settle(opened, Path.cwd(), by=_who(by), reason=reason)
+    if as_json:
+        print_json({"checkout": checkout.name_of(Path.cwd())})
+    else:
+        print("requests of this ledger are carried out here from now on")
+
+
+@app.command()
+def rollback(version: str, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
+    """Put an earlier version of the model into production, unless it knows samples that were erased since."""
+    with errors():
+        from tasks.processing.rollback import roll_back
+
+        opened = desk()
+        with only_writer(Path("pipeline")):
+            current = roll_back(opened, load(), Path.cwd(), version, by=_who(by), reason=reason)
+    if as_json:
+        print_json(current.model_dump())
+    else:
+        print(f"in production: version {current.version}, weights {current.weights}")
+
+
+# following
 
 
 @app.command()
@@ -268,11 +425,11 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Follow a request to the weights it changed, or find the requests behind a model, a run or a commit."""
-    with _errors():
+    with errors():
         from tasks.requests import trace as tracing
 
         opened, root = desk(), Path.cwd()
-        ways = {
+        ways: dict[str, tuple[str, Callable[[str], Any]]] = {
             "model": (model, tracing.by_model),
             "run": (run, lambda value: tracing.by_run(value, root)),
             "commit": (commit, tracing.by_commit),
@@ -289,7 +446,7 @@ def trace(
         if html is not None:
             write_text(html, tracing.render(chains))
     if as_json:
-        _print_json({name: [step.as_json() for step in steps] for name, steps in chains.items()})
+        print_json({name: [step.as_json() for step in steps] for name, steps in chains.items()})
         return
     for name, steps in chains.items():
         print(f"request {name}")
@@ -300,119 +457,15 @@ def trace(
 
 
 @app.command()
-def verify(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="A request's id: search every store for its samples. A certificate's file: check it. "
-            "Nothing: check the ledger.",
-            show_default=False,
-        ),
-    ] = "",
-    anchors: Annotated[
-        list[str] | None,
-        typer.Option("--anchor", help="A head that was written down: <number>:<hash>. Can be repeated."),
-    ] = None,
-    public_key: Annotated[
-        str, typer.Option(help="The key that a certificate must be signed with, in hex.", show_default=False)
-    ] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Verify a purge, a certificate or the ledger; exit status 4 if it does not hold."""
-    if what.endswith(".json") or "/" in what:
-        _verify_certificate(Path(what), anchors or [], public_key, as_json)
-    elif what:
-        _verify_purge(what, as_json)
-    else:
-        _verify_ledger(anchors or [], as_json)
-
-
-def _verify_ledger(anchors: list[str], as_json: bool) -> None:
-    with _errors():
-        from tasks.processing.repository import anchors_in_git
-
-        known = [Head.parse(anchor) for anchor in anchors]
-        committed = anchors_in_git(Path.cwd())
-        events = desk().ledger.events()
-    try:
-        head = check_chain(events, [*known, *committed])
-    except ExpungeError as error:
-        _fail(str(error), Exit.NOT_VERIFIED)
-    if as_json:
-        _print_json({"events": head.seq, "head": str(head), "anchors": len(known) + len(committed)})
-    else:
-        print(f"{head.seq} events, unbroken, on {len(known) + len(committed)} anchor(s); head {head}")
-
-
-def _verify_certificate(path: Path, anchors: list[str], public_key: str, as_json: bool) -> None:
-    with _errors():
-        from tasks.requests import certificate
-
-        document = certificate.read(path)
-        known = [Head.parse(anchor) for anchor in anchors]
-        checks = certificate.check(document, public_key=public_key or None, anchors=known)
-    rows = [{"check": each.what, "ok": "yes" if each.ok else "NO", "how": each.how} for each in checks]
-    if as_json:
-        _print_json([{"check": each.what, "ok": each.ok, "how": each.how} for each in checks])
-    else:
-        _print_rows(rows, ("check", "ok", "how"), "")
-    if not all(each.ok for each in checks):
-        _fail(f"{path} does not hold", Exit.NOT_VERIFIED)
-
-
-def _verify_purge(request: str, as_json: bool) -> None:
-    with _errors():
-        from tasks.erasure.purge import verify as search
-
-        opened = desk()
-        found = opened.show(request)
-        items = search(_purge(opened), [found])
-    rows = [item.as_json() for item in items]
-    if as_json:
-        _print_json({"request": found.id, "status": str(found.state.status), "stores": rows})
-    else:
-        _print_rows(rows, ("store", "item", "result", "how"), "")
-    if any(item.result.startswith("retained") for item in items):
-        _fail(f"request {request}: not all is gone, see what is retained", Exit.NOT_VERIFIED)
-
-
-@app.command()
-def purge(
-    request: RequestId,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Needed: the purge itself follows promotion by itself.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List what the purge of a request would take from every store; nothing is changed."""
-    with _errors():
-        if not dry_run:
-            raise ExpungeError("only a dry run is done by hand; process-requests purges after promotion")
-        opened = desk()
-        items = _purge(opened).plan([opened.show(request)])
-    rows = [item.as_json() for item in items]
-    if as_json:
-        _print_json(rows)
-    else:
-        _print_rows(rows, ("store", "item", "result", "how"), "nothing would be taken")
-
-
-def _purge(opened: Desk) -> Any:
-    from tasks.erasure.purge import Purge
-
-    return Purge(Path.cwd(), load(), opened, os.environ)
-
-
-@app.command()
 def report(as_json: AsJson = False) -> None:
     """Sum up all requests: how many, how they ended, by which method, and how long that took."""
-    with _errors():
+    with errors():
         from tasks.requests.summary import summarise
 
         opened = desk()
-        found = summarise(opened.requests(), opened.clock())
+        found = summarise(opened, opened.clock())
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for heading, values in found.items():
         shown = (
@@ -423,108 +476,155 @@ def report(as_json: AsJson = False) -> None:
         print(f"{heading:22} {shown if shown not in ('', None) else '-'}")
 
 
-@app.command()
-def rollback(version: str, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
-    """Put an earlier version of the model into production, unless it knows samples that were erased since."""
-    with _errors():
-        from tasks.processing.rollback import roll_back
+# verifying
 
+
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", help="A head that was written down: <number>:<hash>. Can be repeated."),
+]
+
+
+@verify_app.command("ledger")
+def verify_ledger(anchors: Anchors = None, as_json: AsJson = False) -> None:
+    """Verify that the ledger is unbroken and passes through every anchor; exit status 4 if not."""
+    with errors():
+        from tasks.processing.repository import anchors_in_git
+
+        known = [Anchor(Head.parse(anchor), "--anchor") for anchor in anchors or ()]
+        committed = anchors_in_git(Path.cwd())
         opened = desk()
-        with only_writer(Path("pipeline")):
-            current = roll_back(
-                opened, load(), Path.cwd(), version, by=by or getpass.getuser(), reason=reason
-            )
+        marked = opened.marks()
+    try:
+        head = opened.check([*known, *committed])
+        if differing := opened.ledger.standing_differs():
+            raise ExpungeError(f"the table of states does not fit the events of {', '.join(differing[:3])}")
+    except ExpungeError as error:
+        fail(str(error), Exit.NOT_VERIFIED)
+    count = len(known) + len(committed) + len(marked)
     if as_json:
-        _print_json(current.as_json())
+        print_json({"events": head.seq, "head": str(head), "anchors": count})
     else:
-        print(f"in production: version {current.version}, weights {current.weights}")
+        print(f"{head.seq} events, unbroken, on {count} anchor(s); head {head}")
 
 
-def _decide(kind: str, request: str, by: str, reason: str, as_json: bool) -> None:
-    with _errors():
+@verify_app.command("erasure")
+def verify_erasure(request: RequestId, as_json: AsJson = False) -> None:
+    """Search every store for the samples of a request; exit status 4 unless all is gone."""
+    with errors():
+        from tasks.erasure.purge import verify as search
+
         opened = desk()
-        decided = opened.decide(kind, request, by=by or getpass.getuser(), reason=reason)
+        found = opened.show(request)
+        items = search(_purge(opened), [found])
+    rows = [item.as_json() for item in items]
+    if as_json:
+        print_json({"request": found.id, "status": str(found.state.status), "stores": rows})
+    else:
+        print_rows(rows, ("store", "item", "result", "how"), "")
+    if any(item.result.startswith("retained") for item in items):
+        fail(f"request {request}: not all is gone, see what is retained", Exit.NOT_VERIFIED)
+
+
+# purging
+
+
+@purge_app.command("plan")
+def purge_plan(request: RequestId, as_json: AsJson = False) -> None:
+    """List what the purge of a request would take from every store; nothing is changed."""
+    with errors():
+        opened = desk()
+        items = _purge(opened).plan([opened.show(request)])
+    rows = [item.as_json() for item in items]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("store", "item", "result", "how"), "nothing would be taken")
+
+
+def _purge(opened: Desk) -> Any:
+    from tasks.erasure.purge import Purge
+
+    return Purge(Path.cwd(), load(), opened, os.environ)
+
+
+# printing
+
+
+def _decide(decision: facts.Decision, request: str, as_json: bool) -> None:
+    with errors():
+        opened = desk()
+        decided = opened.decide(decision, request)
     _print_request(opened, decided, as_json)
 
 
-def _summary(opened: Desk, request: Request) -> dict[str, Any]:
-    return request.summary(opened.clock(), timedelta(days=opened.settings.at_risk_days))
+def _summary(opened: Desk, row: Row) -> dict[str, Any]:
+    """Return what a list shows of a request."""
+    at_risk = timedelta(days=opened.settings.at_risk_days)
+    following = "on legal hold until released" if row.held else NEXT.get(row.status, "nothing")
+    return {
+        "request": row.request,
+        "status": str(row.status),
+        "held": row.held,
+        "received_at": row.received_at,
+        "due_at": row.due_at,
+        "urgency": urgency(row, opened.clock(), at_risk),
+        "samples": row.samples,
+        "ground": row.ground,
+        "requester": row.requester,
+        "first": row.first,
+        "batch": row.batch,
+        "next": following,
+    }
 
 
-def _print_receipts(receipts: list[tuple[str, Receipt]], opened: Desk, as_json: bool) -> None:
+def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_json: bool) -> None:
+    shown, bad = [], False
+    for name, receipt in receipts:
+        if isinstance(receipt, str):
+            bad = True
+            shown.append({"file": name, "problems": [receipt]})
+            if not as_json:
+                print(f"{name}: {receipt}", file=sys.stderr)
+            continue
+        (row,) = opened.rows(request=receipt.request.id)
+        bad |= row.status is Status.REJECTED
+        problems = [str(problem) for problem in receipt.problems]
+        shown.append({"file": name, **_summary(opened, row), "problems": problems})
+        if not as_json:
+            pointer = f" of {row.first}" if row.first else ""
+            due = f", due {row.due_at[:10]}" if row.due_at and row.open else ""
+            print(f"{name}: request {row.request} {row.status}{pointer}{due}")
+            for problem in problems:
+                print(f"{name}: {problem}", file=sys.stderr)
     if as_json:
-        _print_json(
-            [
-                {
-                    "file": name,
-                    **_summary(opened, receipt.request),
-                    "problems": [str(p) for p in receipt.problems],
-                }
-                for name, receipt in receipts
-            ]
-        )
-    for name, receipt in receipts if not as_json else []:
-        request = receipt.request
-        pointer = f" of {request.first}" if request.first else ""
-        due = f", due {request.due_at[:10]}" if request.due_at and request.open else ""
-        print(f"{name}: request {request.id} {request.state.status}{pointer}{due}")
-        for problem in receipt.problems:
-            print(f"{name}: {problem}", file=sys.stderr)
-    if any(receipt.request.state.status is Status.REJECTED for _, receipt in receipts):
+        print_json(shown)
+    if bad:
         raise typer.Exit(Exit.BAD_INPUT)
 
 
 def _print_request(opened: Desk, request: Request, as_json: bool) -> None:
-    summary = _summary(opened, request)
+    from tasks.processing import steplog
+
+    (row,) = opened.rows(request=request.id)
+    summary = _summary(opened, row)
+    why = steplog.last(request.batch) if request.batch and row.status is Status.FAILED else ""
+    events = sorted([*request.events, *request.of_batch], key=lambda event: event.seq)
     if as_json:
-        _print_json(summary | {"events": [event.as_json() for event in request.events]})
+        print_json(summary | {"why": why or None, "events": [event.as_json() for event in events]})
         return
-    for key, value in summary.items():
+    for key, value in (summary | {"why": why or None}).items():
         if value is not None:
             print(f"{key:12} {value}")
     print()
     rows = [
-        {"seq": event.seq, "at": event.at, "event": event.kind, "what": _told(event.body)}
-        for event in request.events
+        {"seq": event.seq, "at": event.at, "event": event.kind, "what": event.fact.told()} for event in events
     ]
-    _print_rows(rows, ("seq", "at", "event", "what"), "")
-
-
-def _told(body: Any) -> str:
-    """Return an event's content on a line; lists of samples only by their length."""
-    parts = []
-    for key, value in body.items():
-        told = f"{len(value)}" if key == "samples" else value if isinstance(value, str) else json.dumps(value)
-        if value:
-            parts.append(f"{key}: {told}")
-    return ", ".join(parts)
-
-
-def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], none: str) -> None:
-    if not rows:
-        if none:
-            print(none)
-        return
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_at", "").replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return text[:16].replace("T", " ") if text.endswith("Z") and text[10:11] == "T" else text
+    print_rows(rows, ("seq", "at", "event", "what"), "")
 
 
 def _say_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

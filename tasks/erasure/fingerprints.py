@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tasks.core.params import Split
 from tasks.erasure import originals
-from tasks.requests.desk import Request
 from tasks.requests.keys import KeyStore, reference
+from tasks.requests.request import Recognition, Request
 from tasks.requests.suppression import fingerprint, lines_for
 from tasks.samples.manifest import load_samples
 
@@ -39,8 +39,7 @@ class Contents:
 
     def names(self, request: Request) -> list[str]:
         """Ids that a request names and that no other batch has erased."""
-        key = self._keys.load(request.id)
-        return [name for name in self._ids if reference(key, "id", name) in request.remaining]
+        return Recognition.of_remaining(request, self._keys.load(request.id)).among(self._ids)
 
     def of(self, request: Request) -> list[dict[str, str]]:
         """Digests of a request's samples under its key: of pixels, and of encoded images where it has any."""

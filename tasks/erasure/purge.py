@@ -24,11 +24,14 @@ from tasks.erasure.fingerprints import Contents
 from tasks.erasure.prefect_runs import FlowRuns
 from tasks.erasure.search import Wanted
 from tasks.erasure.stores import DvcCache, DvcState, Folder, Hit, Objects, Store, remotes
-from tasks.requests.desk import Desk, Request
-from tasks.requests.keys import reference
+from tasks.requests import events as facts
+from tasks.requests.desk import Desk
+from tasks.requests.events import NOTHING_LEFT
 from tasks.requests.production import BASE, in_production, models
+from tasks.requests.request import Recognition, Request
 from tasks.requests.settings import settings_of
-from tasks.requests.states import NOTHING_LEFT, Status
+from tasks.requests.standing import Row
+from tasks.requests.states import Status
 from tasks.samples.image_set import ImageSet
 from tasks.samples.manifest import load_samples
 
@@ -81,8 +84,8 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
     ExpungeError
         If a key was destroyed: then nothing can be recognised any more.
     """
-    known = desk.requests()
-    current = in_production(desk.ledger.events())
+    known = desk.rows()
+    current = in_production(desk.ledger)
     kept = {current.weights} if current else set()
     return [
         Wanted(
@@ -90,21 +93,21 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
             names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
             pixels=frozenset(entry["pixels"] for entry in request.content),
             files=frozenset(entry["file"] for entry in request.content if "file" in entry),
-            flow_runs=_brought(each for each in known if request.id in {each.id, each.first}),
+            flow_runs=_brought(desk, (row for row in known if request.id in {row.request, row.first})),
             weights=frozenset(
-                str(base["weights"])
+                base.weights
                 for base in _bases([request])
-                if desk.settings.superseded == "destroy" and base["weights"] not in kept
+                if desk.settings.superseded == "destroy" and base.weights not in kept
             ),
         )
         for request in requests
     ]
 
 
-def _brought(requests: Iterable[Request]) -> frozenset[str]:
+def _brought(desk: Desk, rows: Iterable[Row]) -> frozenset[str]:
     """Ids of the flow runs that brought requests."""
-    found = (request.events[0].body.get("flow_run") for request in requests)
-    return frozenset(run for run in found if run)
+    found = (desk.show(row.request).received.flow_run for row in rows)
+    return frozenset(run.id for run in found if run)
 
 
 @dataclass
@@ -138,12 +141,12 @@ class Purge:
         return found
 
     def waiting_for_release(self, requests: Sequence[Request]) -> dict[str, str]:
-        """Requests that share samples with one on legal hold, and which."""
-        held = [other for other in self.desk.requests() if other.open and other.state.held]
-        if not held:
+        """Requests that share samples with what is on legal hold, and with which hold."""
+        holds = list(self.desk.held_samples())
+        if not holds:
             return {}
         images = self._source()
-        kept = {other.id: set(self._references(other, images)) for other in held}
+        kept = {name: set(recognition.among(images.sample_ids)) for name, recognition in holds}
         return {
             request.id: name
             for request in requests
@@ -167,8 +170,8 @@ class Purge:
         registry = models(self.params, self.root)
         for each in self._void_models(registry, requests, void) if registry else ():
             found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
-        current = in_production(self.desk.ledger.events())
-        if current and any(request.content == [] for request in requests):
+        current = in_production(self.desk.ledger)
+        if current and any(not request.content for request in requests):
             model = f"the model in production, {current.weights[:12]}"
             found.append(Item("MLflow and DVC", model, "would be deleted", "once its successor is promoted"))
         return found
@@ -178,7 +181,7 @@ class Purge:
         known = load_samples(mmap=True).samples.sample_ids
         wanted = []
         for request, each in zip(requests, wanted_of(requests, self.desk), strict=True):
-            names = [name for name in known if reference(each.key, "id", name) in request.remaining]
+            names = Recognition.of_remaining(request, each.key).among(known)
             content = Contents(self.desk.keys, self.params.split, names).of(request)
             pixels = each.pixels | {entry["pixels"] for entry in content}
             files = each.files | {entry["file"] for entry in content if "file" in entry}
@@ -205,9 +208,9 @@ class Purge:
 
     def late_duplicates(self) -> None:
         """Delete what Prefect keeps of duplicates that were submitted after the purge of what they name."""
-        requests = self.desk.requests()
-        purged = {each.id for each in requests if each.state.status in {Status.PURGED, Status.CLOSED}}
-        brought = _brought(each for each in requests if each.first in purged)
+        rows = self.desk.rows()
+        purged = {row.request for row in rows if row.status in {Status.PURGED, Status.CLOSED}}
+        brought = _brought(self.desk, (row for row in rows if row.first in purged))
         if brought and self.environ.get("PREFECT_API_URL"):
             runs = FlowRuns(self.environ)
             for run in list(runs.runs(flow_runs={"id": {"any_": sorted(brought)}})):
@@ -220,7 +223,7 @@ class Purge:
             yield Item("MLflow", "models", "not applicable: tracking is off", "EXPUNGE_TRACKING")
             return
         there = {version.version for version in registry.versions()}
-        bases = {str(base["version"]) for base in _bases(requests) if base["version"] is not None}
+        bases = {base.version for base in _bases(requests) if base.version is not None}
         for version in sorted(bases):
             result = "retained: it was not deleted" if version in there else "deleted"
             if version in there and self._seals:
@@ -327,7 +330,7 @@ class Purge:
 
         A base may be known by its weights only: an earlier purge took the split that it was trained on.
         """
-        bases = {str(base["weights"]) for base in _bases(requests)}
+        bases = {base.weights for base in _bases(requests)}
         return registry.void(weights=bases, inputs=void, keep=self._weights_kept())
 
     # what the parts share
@@ -350,9 +353,9 @@ class Purge:
 
     def _references(self, request: Request, images: ImageSet) -> dict[str, str]:
         """Source references of a request's samples that are still there, by id."""
-        key, wanted = self.desk.keys.load(request.id), request.digests.get("id", frozenset())
+        recognition = Recognition.of_all(request, self.desk.keys.load(request.id))
         pairs = zip(images.sample_ids, images.sources, strict=True)
-        return {name: source for name, source in pairs if reference(key, "id", name) in wanted}
+        return {name: source for name, source in pairs if recognition.means(name)}
 
     def _kept(self) -> set[str]:
         """MD5s of the weights in production."""
@@ -360,7 +363,7 @@ class Purge:
         return {digest(path)} if path.exists() else set()
 
     def _weights_kept(self) -> set[str]:
-        current = in_production(self.desk.ledger.events())
+        current = in_production(self.desk.ledger)
         return {current.weights} if current else set()
 
     def _deletable(self, hit: Hit) -> bool:
@@ -399,12 +402,12 @@ def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Ite
             yield Item(hit.store, hit.item, f"retained: {reason}", hit.why)
 
 
-def _bases(requests: Iterable[Request]) -> Iterator[Mapping[str, str]]:
+def _bases(requests: Iterable[Request]) -> Iterator[facts.Base]:
     """Models, by version and weights, that had learned samples of requests."""
     for request in requests:
-        for event in request.events:
-            if event.kind == "started" and event.body.get("method") != NOTHING_LEFT:
-                yield event.body["base"]
+        for attempt in request.all_common(facts.Attempt):
+            if attempt.method != NOTHING_LEFT:
+                yield attempt.base
 
 
 def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
@@ -422,5 +425,6 @@ def unsearchable(root: Path) -> Iterator[Item]:
 
 
 def purgeable(requests: Iterable[Request]) -> list[Request]:
-    """Return the promoted ones that are not on hold."""
-    return [each for each in requests if each.state.status is Status.PROMOTED and not each.state.held]
+    """Return those whose purge is due: promoted and not on hold, or begun."""
+    due = {Status.PROMOTED, Status.PURGING}
+    return [each for each in requests if each.state.status in due and not each.state.held]

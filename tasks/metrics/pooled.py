@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,44 @@ def placements(members: NDArray[np.floating], nonmembers: NDArray[np.floating]) 
     return sorted(round(float(value), 4) for value in (below + upto) / 2 / len(ordered))
 
 
-def pooled_auc(groups: Sequence[tuple[Sequence[float], int]], confidence: float) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What is kept of the placements of many members.
+
+    Attributes
+    ----------
+    count, total, squares
+        How many, their sum, and the sum of their squares.
+    nonmembers
+        How many non-members they were compared with.
+    """
+
+    count: int
+    total: float
+    squares: float
+    nonmembers: int
+
+    @classmethod
+    def of_placements(cls, values: Sequence[float], nonmembers: int) -> Moments:
+        """Sum placements up."""
+        return cls(len(values), sum(values), sum(value**2 for value in values), nonmembers)
+
+    @classmethod
+    def of_sums(cls, sums: Mapping[str, float]) -> Moments:
+        """Read sums as an event keeps them: ``count``, ``sum``, ``squares``, ``nonmembers``."""
+        return cls(int(sums["count"]), sums["sum"], sums["squares"], int(sums["nonmembers"]))
+
+    def as_sums(self) -> dict[str, float]:
+        """Return them as an event keeps them."""
+        return {
+            "count": float(self.count),
+            "sum": self.total,
+            "squares": self.squares,
+            "nonmembers": float(self.nonmembers),
+        }
+
+
+def pooled_auc(groups: Sequence[Moments], confidence: float) -> Estimate:
     """AUC over the members of all groups, each compared with its own non-members.
 
     The variance is DeLong's in its two parts: that of the members' placements, and that of the non-members',
@@ -39,7 +77,7 @@ def pooled_auc(groups: Sequence[tuple[Sequence[float], int]], confidence: float)
     Parameters
     ----------
     groups
-        Placements of the members, and how many non-members they were compared with.
+        Sums over the placements of the members, and how many non-members they were compared with.
     confidence
         Of the interval, which ends at 0 and 1.
 
@@ -48,12 +86,11 @@ def pooled_auc(groups: Sequence[tuple[Sequence[float], int]], confidence: float)
     ValueError
         If there are fewer than two members.
     """
-    pooled = np.concatenate([np.asarray(values, dtype=np.float64) for values, _ in groups])
-    if len(pooled) < 2:
+    count = sum(group.count for group in groups)
+    if count < 2:
         raise ValueError("a spread needs two members")
-    weights = np.array([len(values) / len(pooled) for values, _ in groups])
-    shared = float(weights @ np.array([1 / math.sqrt(12 * count) for _, count in groups]))
-    area = float(pooled.mean())
-    deviation = math.sqrt(float(pooled.var(ddof=1)) / len(pooled) + shared**2)
-    half = float(norm.ppf((1 + confidence) / 2)) * deviation
+    area = sum(group.total for group in groups) / count
+    spread = max(0.0, sum(group.squares for group in groups) - count * area**2) / (count - 1)
+    shared = sum(group.count / count / math.sqrt(12 * group.nonmembers) for group in groups)
+    half = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(spread / count + shared**2)
     return Estimate(area, max(0.0, area - half), min(1.0, area + half))

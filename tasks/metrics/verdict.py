@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 from typing import Literal
+
+from scipy.stats import norm
 
 from tasks.metrics.intervals import Estimate
 
@@ -38,6 +40,26 @@ def place(difference: Estimate, margin: float) -> Word:
     if difference.high < 0:
         return "over-forgotten"
     return "inconclusive"
+
+
+def can_be_indistinguishable(samples: int, margin: float, confidence: float) -> bool:
+    """Whether so many samples, against as many others, can lead to ``indistinguishable``.
+
+    The narrowest interval around an AUC of one half has the half-width of the Mann-Whitney statistic under
+    its null hypothesis, z · √((n + m + 1) / 12 n m) (Mann & Whitney 1947; Hanley & McNeil 1982), with n =
+    m here.
+
+    Parameters
+    ----------
+    samples
+        Forget samples.
+    margin, confidence
+        As for :func:`judge`.
+    """
+    if samples < FEWEST:
+        return False
+    half = norm.ppf((1 + confidence) / 2) * sqrt((2 * samples + 1) / (12 * samples**2))
+    return bool(half < margin)
 
 
 def judge(

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
-from tasks.requests.desk import Desk, Request, new_id
-from tasks.requests.ledger import Event, latest, stamp
+from tasks.requests import events as facts
+from tasks.requests.chain import stamp
+from tasks.requests.desk import Desk, new_id, urgency
+from tasks.requests.events import Fact
+from tasks.requests.request import Request
 from tasks.requests.settings import Settings
+from tasks.requests.standing import Row
 from tasks.requests.states import Status
 
+F = TypeVar("F", bound=Fact)
+
 IN_PROGRESS = frozenset(
-    {Status.BATCHED, Status.RUNNING, Status.AUDITED, Status.PROMOTED, Status.PURGED, Status.FAILED}
+    {
+        Status.BATCHED,
+        Status.RUNNING,
+        Status.AUDITED,
+        Status.PROMOTED,
+        Status.PURGING,
+        Status.PURGED,
+        Status.FAILED,
+    }
 )
 
 
@@ -36,63 +51,85 @@ class Batch:
         """Ids of the requests."""
         return [request.id for request in self.requests]
 
-    def latest(self, kind: str) -> Event | None:
-        """Return the latest event of a kind."""
-        return latest(self.requests[0].events, kind)
+    @property
+    def members(self) -> str:
+        """SHA-256 over the ids of the requests: whoever leaves the batch changes it."""
+        return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()
 
-    def count(self, kind: str) -> int:
-        """How often something has happened."""
-        return sum(event.kind == kind for event in self.requests[0].events)
+    def common(self, fact: type[F]) -> F | None:
+        """Return what the batch's last event of a kind tells."""
+        return self.requests[0].common(fact)
+
+    def count(self, fact: type[Fact]) -> int:
+        """How often something has happened to its first request."""
+        return sum(event.kind == fact.kind for event in self.requests[0].events)
 
     def record(
-        self, desk: Desk, kind: str, *, own: Mapping[str, Mapping[str, Any]] | None = None, **body: Any
+        self,
+        desk: Desk,
+        common: Fact | None,
+        own: type[Fact],
+        told: Mapping[str, Mapping[str, object]] | None = None,
     ) -> Batch:
-        """Append one event a request, all or none; return the batch as it stands then.
+        """Append an event of the batch and one of each request, all or none; return the batch as it is then.
 
-        ``own`` holds what is to be told of a request alone, by its id.
+        Parameters
+        ----------
+        desk
+            Keeps the ledger.
+        common
+            What is told of the batch as a whole.
+        own
+            Kind of event of each request.
+        told
+            What is to be told of a request alone, by its id.
         """
-        with desk.ledger.writing() as writer:
+        with desk.writing() as writer:
+            if common is not None:
+                writer.append(common, self.id)
             for request in self.requests:
-                writer.append(kind, request.id, batch=self.id, **body, **(own or {}).get(request.id, {}))
+                fields = (told or {}).get(request.id, {})
+                writer.append(own.model_validate({"batch": self.id, **fields}), request.id)
         return Batch(self.id, tuple(desk.show(name) for name in self.names))
 
 
-def in_progress(requests: Sequence[Request]) -> list[Batch]:
+def in_progress(desk: Desk) -> list[Batch]:
     """Return the batches that have been opened and are not closed, oldest first.
 
     Requests of a batch that stand at different points, as when one of them is on hold, are apart.
     """
-    grouped: dict[tuple[str, Status], list[Request]] = {}
-    for request in requests:
-        if request.state.status in IN_PROGRESS and request.batch:
-            grouped.setdefault((request.batch, request.state.status), []).append(request)
-    return [Batch(batch, tuple(members)) for (batch, _), members in grouped.items()]
+    grouped: dict[tuple[str, Status], list[str]] = {}
+    for row in desk.ledger.rows(only_open=True):
+        if row.status in IN_PROGRESS and row.batch:
+            grouped.setdefault((row.batch, row.status), []).append(row.request)
+    return [Batch(batch, tuple(map(desk.show, names))) for (batch, _), names in sorted(grouped.items())]
 
 
-def choose(ready: Sequence[Request], settings: Settings, at: datetime) -> list[Request]:
+def choose(ready: Sequence[Row], settings: Settings, at: datetime) -> list[Row]:
     """Return the requests of the next batch; none while it is too early.
 
     The oldest come first, as many as ``batch_limit`` samples allow, but one at least.
     """
-    waiting = sorted(ready, key=lambda request: request.received_at or "")
+    waiting = sorted(ready, key=lambda row: row.received_at or "")
     old = stamp(at - timedelta(hours=settings.batch_hours))
     at_risk = timedelta(days=settings.at_risk_days)
-    begins = sum(request.count or 0 for request in waiting) >= settings.batch_size or any(
-        (request.received_at or "") <= old or request.urgency(at, at_risk) != "on time" for request in waiting
+    begins = sum(row.samples or 0 for row in waiting) >= settings.batch_size or any(
+        (row.received_at or "") <= old or urgency(row, at, at_risk) != "on time" for row in waiting
     )
-    chosen: list[Request] = []
+    chosen: list[Row] = []
     room = settings.batch_limit
-    for request in waiting if begins else ():
-        room -= request.count or 0
+    for row in waiting if begins else ():
+        room -= row.samples or 0
         if chosen and room < 0:
             break
-        chosen.append(request)
+        chosen.append(row)
     return chosen
 
 
-def open_batch(desk: Desk, chosen: Sequence[Request]) -> Batch:
+def open_batch(desk: Desk, chosen: Sequence[str], checkout: str = "") -> Batch:
     """Record that these requests are carried out together."""
-    batch = Batch(f"batch-{new_id(desk.clock())}", tuple(chosen))
-    return batch.record(
-        desk, "batched", count=sum(request.count or 0 for request in chosen), requests=batch.names
-    )
+    requests = tuple(desk.show(name) for name in chosen)
+    batch = Batch(f"batch-{new_id(desk.clock())}", requests)
+    samples = sum(request.count or 0 for request in requests)
+    opened = facts.Opened(requests=len(requests), samples=samples, checkout=checkout or None)
+    return batch.record(desk, opened, facts.Batched)

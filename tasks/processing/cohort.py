@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.metrics.intervals import Estimate
-from tasks.metrics.pooled import pooled_auc
+from tasks.metrics.pooled import Moments, pooled_auc
 from tasks.metrics.verdict import FEWEST, place
 from tasks.processing import production
-from tasks.requests.desk import Desk, Request
-from tasks.requests.ledger import Event, latest
-from tasks.requests.production import Production, in_production, models
+from tasks.requests import events as facts
+from tasks.requests.desk import Desk
+from tasks.requests.events import Base
+from tasks.requests.production import in_production, models
 from tasks.requests.suppression import Erased
 from tasks.samples.manifest import load_samples
-
-KIND = "cohort-audited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,65 +32,72 @@ class CohortAudit:
         What that rests on.
     alarms
         What a person must look at.
-    body
-        Of the event that records it.
     """
 
     verdict: str
     text: str
     alarms: tuple[str, ...]
-    body: dict[str, Any]
 
 
 def audit_production(desk: Desk, params: Params, root: Path) -> CohortAudit:
     """Audit the model in production over the cohort of all requests whose result was promoted.
 
-    The samples are gone, so what was kept of each audit counts: its members' placements among the held-out
-    samples. Pooled they can support a verdict where each request alone was too small for one.
+    The samples are gone, so what was kept of each audit counts: sums over its members' placements among the
+    held-out samples, of batches that are large enough to tell nothing of a single one.
 
     Raises
     ------
     ExpungeError
         If nothing is in production.
     """
-    events = desk.ledger.events()
-    current = in_production(events)
+    current = in_production(desk.ledger)
     if current is None:
         raise ExpungeError("nothing is in production yet; there is nothing to audit")
-    groups = _placements(desk.requests())
+    groups = _groups(desk)
     estimate = _estimate(groups, params)
-    count = sum(len(values) for values, _ in groups)
+    count = sum(group.count for group in groups)
     verdict, text = _judge(estimate, count, len(groups), params.mia.margin)
     alarms = [*_other_weights(current.weights), *_alias(current, params, root), *_returned(desk, params)]
-    before = next((event.body["verdict"] for event in reversed(events) if event.kind == KIND), None)
+    last = desk.ledger.last((facts.CohortAudited.kind,))
+    before = last.fact.verdict if last and isinstance(last.fact, facts.CohortAudited) else None
     if before is not None and before != verdict:
         alarms.append(f"the cohort's verdict was {before} and is {verdict} now")
     if verdict in {"remembers", "over-forgotten"} and before is None:
         alarms.append(f"the cohort's verdict is {verdict}")
-    body = {"verdict": verdict, "text": text, "alarms": alarms, "count": count, **current.as_json()}
-    if estimate:
-        body["auc"] = list(estimate)
-    with desk.ledger.writing() as writer:
-        writer.append(KIND, **body)
-    return CohortAudit(verdict, text, tuple(alarms), body)
+    desk.record(
+        facts.CohortAudited(
+            verdict=verdict,
+            count=count,
+            alarms=len(alarms),
+            version=current.version,
+            weights=current.weights,
+            auc=tuple(estimate) if estimate else None,
+        )
+    )
+    return CohortAudit(verdict, text, tuple(alarms))
 
 
-def _placements(requests: Sequence[Request]) -> list[tuple[list[float], int]]:
-    """Placements of the members of each batch that was promoted, and the number of non-members."""
-    found: dict[str, Event] = {}
-    for request in requests:
-        kinds = [event.kind for event in request.events]
-        audited = latest(request.events, "audited")
-        if "promoted" in kinds and audited is not None and audited.body.get("placements"):
-            found[audited.body["batch"]] = audited
-    return [
-        (list(event.body["placements"]), int(event.body["figures"]["audit/count"]))
-        for event in found.values()
-    ]
+def _groups(desk: Desk) -> list[Moments]:
+    """What was kept of the members of each batch whose result was promoted: sums, never single scores."""
+    found: dict[str, Moments] = {}
+    promoted: set[str] = set()
+    kinds = (facts.Audit.kind, facts.Promotion.kind, facts.Audited.kind, facts.Promoted.kind)
+    for event in desk.ledger.events(kinds=kinds):
+        match event.fact:
+            case facts.Audit(pooled=pooled) if pooled:
+                found[event.request or ""] = Moments.of_sums(pooled)
+            case facts.Audited(batch=batch, told_here=told) if told.get("placements"):  # a ledger of before
+                placements = [float(value) for value in told["placements"]]
+                found[batch] = Moments.of_placements(placements, int(told["figures"]["audit/count"]))
+            case facts.Promotion():
+                promoted.add(event.request or "")
+            case facts.Promoted(batch=batch):
+                promoted.add(batch)
+    return [moments for batch, moments in found.items() if batch in promoted]
 
 
-def _estimate(groups: Sequence[tuple[list[float], int]], params: Params) -> Estimate | None:
-    if sum(len(values) for values, _ in groups) < 2:
+def _estimate(groups: Sequence[Moments], params: Params) -> Estimate | None:
+    if sum(group.count for group in groups) < 2:
         return None
     return pooled_auc(groups, params.mia.confidence)
 
@@ -113,7 +118,7 @@ def _other_weights(expected: str) -> list[str]:
     return []
 
 
-def _alias(current: Production, params: Params, root: Path) -> list[str]:
+def _alias(current: Base, params: Params, root: Path) -> list[str]:
     registry = models(params, root)
     return list(production.other_alias(registry, current)) if registry else []
 

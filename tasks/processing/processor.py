@@ -8,8 +8,8 @@ handed in: a Prefect flow, or plain ``dvc repro``.
 from __future__ import annotations
 
 import secrets
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,38 +17,48 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.errors import ExpungeError, UnavailableError
-from tasks.core.files import STATE, digest, read_json, write_text
+from tasks.core.errors import BusyError, ExpungeError, UnavailableError
+from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.purge import Purge, purgeable
-from tasks.overrides import override
-from tasks.processing import production
+from tasks.metrics.pooled import Moments
+from tasks.processing import checkout, parameters, production, steplog
 from tasks.processing.batches import Batch, choose, in_progress, open_batch
-from tasks.processing.gate import EXACT, Decision, decide, following
+from tasks.processing.certifying import certify
+from tasks.processing.gate import Decision, Losses, decide, first_method, following, worn_out
 from tasks.processing.repository import OURS, Repository
-from tasks.requests import certificate
+from tasks.requests import events as facts
+from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Request
-from tasks.requests.keys import reference
-from tasks.requests.ledger import latest
-from tasks.requests.production import BASE, Production, in_production, models
-from tasks.requests.states import NOTHING_LEFT, Status
+from tasks.requests.chain import Head, check_chain
+from tasks.requests.desk import Desk
+from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
+from tasks.requests.production import BASE, in_production, models
+from tasks.requests.request import Recognition, Request
+from tasks.requests.states import OPEN, UNDONE, Status
 from tasks.requests.suppression import KEY, Erased
 from tasks.samples.manifest import SPLIT, load_samples
 from tasks.stage import environment
 
 IDS_FILE = Path("data/requests/batch.txt")
-SAVED = STATE / "params.yaml"
-"""The user's ``params.yaml`` while a batch has put its own values there."""
 CERTIFICATES = Path("data/requests/certificates")
 
 BY = "process-requests"
-GUARANTEES = {EXACT: "exact", NOTHING_LEFT: "covered"}
-"""What a method promises; all others are ``approximate``."""
+
+OF_ALL = ("audit/val_acc_loss", "audit/count")
+"""Figures that tell of no member: they are recorded however few these are."""
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
+
+
+class StageFailedError(ExpungeError):
+    """A stage of the pipeline failed."""
+
+
+class GateError(ExpungeError):
+    """The gate refuses even the exact method."""
 
 
 @dataclass
@@ -62,7 +72,9 @@ class Processor:
     flow_run
         Prefect's id and name of the run that does it, for the record.
     log
-        Told what happens, a line each.
+        Told what happens, a line each, without the name of any sample.
+    tell
+        Told the texts of errors, which may name samples: only a terminal may show them.
     """
 
     root: Path
@@ -71,10 +83,11 @@ class Processor:
     environ: Mapping[str, str]
     flow_run: Mapping[str, str] | None = None
     log: Callable[[str], None] = print
+    tell: Callable[[str], None] = lambda _: None
     params: Params = field(init=False)
 
     def __post_init__(self) -> None:
-        restore_params()
+        parameters.restore()
         self.params = load()
         self.repository = Repository(self.root)
         self.steps: dict[Status, Callable[[Batch], Batch | None]] = {
@@ -82,37 +95,112 @@ class Processor:
             Status.RUNNING: self._run,
             Status.AUDITED: self._decide,
             Status.PROMOTED: self._purge,
+            Status.PURGING: self._purge,
             Status.PURGED: self._close,
             Status.FAILED: self._retry,
         }
 
     def process(self) -> list[str]:
-        """Bring every batch as far as it gets, then open the next; return what went wrong.
+        """Take the inbox, bring every batch as far as it gets, open the next; return what a person must see.
 
         Raises
         ------
         ExpungeError
-            If the checkout has changes that are not committed; nothing is begun then.
+            If the checkout has changes that are not committed, the ledger or the list of what was erased is
+            not what it was, or requests are carried out elsewhere; nothing is begun then.
         """
-        problems = []
+        problems = [*self._take_in()]
+        if not self.desk.ledger.rows(only_open=True):
+            self._check_tail()
+            return problems
+        self._check_record()
         self.repository.refuse_changes()
+        checkout.ensure(self.desk, self.root, BY)
         try:
             self.purge().late_duplicates()
         except UnavailableError as error:
             problems.append(str(error))
-        for batch in in_progress(self.desk.requests()):
+        for batch in in_progress(self.desk):
             problems += self._carry_on(batch)
-        unfinished = [
-            batch for batch in in_progress(self.desk.requests()) if batch.status is not Status.PROMOTED
-        ]
-        if unfinished:
-            self.log(f"no further batch while {unfinished[0].id} is {unfinished[0].status}")
-            return problems
-        chosen = choose(self.desk.ready(), self.desk.settings, self.desk.clock())
-        if chosen:
-            self._adopt()
-            problems += self._carry_on(open_batch(self.desk, chosen))
+        problems += self._next_batch()
+        problems += self._waiting_for_a_person()
+        self._anchor_tail()
         return problems
+
+    # before anything is decided
+
+    def _take_in(self) -> Iterator[str]:
+        """Take what lies in the inbox, and resolve what was received while the data could not be read."""
+        catalogue: Catalogue | None = None
+        try:
+            catalogue = Catalogue.load(patience=0)
+        except ExpungeError as error:
+            if inbox.waits() or any(row.status is Status.RECEIVED for row in self.desk.rows(only_open=True)):
+                yield f"requests are received and wait to be resolved: {error}"
+        if inbox.waits():
+            for name, receipt in inbox.take(self.desk, catalogue):
+                if isinstance(receipt, str):
+                    yield f"inbox: {name}: {receipt}"
+                else:
+                    self.log(f"inbox: request {receipt.request.id} is {receipt.request.state.status}")
+        if catalogue is not None:
+            for receipt in self.desk.resolve(catalogue):
+                self.log(f"request {receipt.request.id} is {receipt.request.state.status}")
+
+    def _check_record(self) -> None:
+        """See that the ledger is whole and on every anchor, before anything is decided by it."""
+        self.desk.check(self.repository.anchors())
+        if differing := self.desk.ledger.standing_differs():
+            raise ExpungeError(
+                f"the table of states does not fit the events of {', '.join(differing[:3])}; "
+                "make it again: expunge doctor --rebuild"
+            )
+
+    def _check_tail(self) -> None:
+        """Check what was written since the last mark; nothing else is decided by it now."""
+        marks = self.desk.marks()
+        marked = marks[0].head.seq if marks else 1
+        tail = self.desk.ledger.after(marked - 1)
+        check_chain(tail, marks, Head(marked - 1, tail[0].previous) if tail and marked > 1 else None)
+
+    def _anchor_tail(self) -> None:
+        """Anchor the head in a commit, if anything was written since the last one."""
+        head = self.desk.ledger.head()
+        anchored = self.repository.last_anchor()
+        if head.seq and anchored != head:
+            trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
+            self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
+
+    def _waiting_for_a_person(self) -> Iterator[str]:
+        """Tell from the first minute of what nothing but a person can bring on."""
+        for row in self.desk.rows(only_open=True):
+            if row.status is Status.FAILED:
+                yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
+
+    def _next_batch(self) -> list[str]:
+        """Open the next batch, unless one is between its beginning and its promotion."""
+        for batch in in_progress(self.desk):
+            if batch.status in UNDONE:
+                self.log(f"no further batch while {batch.id} is {batch.status}")
+                return []
+        ready = [row for row in self.desk.ready() if self.desk.keys.exists(row.request)]
+        lost = [row.request for row in self.desk.ready() if not self.desk.keys.exists(row.request)]
+        problems = [
+            f"request {name}: its key is lost, so nobody can tell what it names; restore it from the "
+            f"backup of the keys, or: expunge refuse {name}"
+            for name in lost
+        ]
+        chosen = choose(ready, self.desk.settings, self.desk.clock())
+        if chosen:
+            try:
+                self._adopt()
+            except UnavailableError as error:
+                return [*problems, f"the next batch waits: {error}"]
+            names = [row.request for row in chosen]
+            problems += self._carry_on(open_batch(self.desk, names, checkout.name_of(self.root)))
+        return problems
+
+    # step after step
 
     def _carry_on(self, batch: Batch) -> list[str]:
         """Take step after step until the batch is closed, waits, or fails."""
@@ -122,46 +210,76 @@ class Processor:
             self.log(f"{batch.id}: {', '.join(batch.names)} {batch.status}")
             try:
                 following_step = step(batch)
-            except UnavailableError as error:  # an outage is no failure of the request, however long it takes
+            except (UnavailableError, BusyError) as error:  # an outage is no failure, however long it takes
                 self.log(f"{batch.id} stays {batch.status}: {error}")
                 return [f"{batch.id} waits: {error}"]
-            except (ExpungeError, OSError) as error:
-                self._fail(batch, str(error))
-                return [f"{batch.id}: {error}"]
+            except Exception as error:  # a defect in one batch must not stop the others
+                return [self._fail(batch, error)]
         return []
 
-    def _fail(self, batch: Batch, error: str) -> None:
-        self.log(f"{batch.id} failed: {error}")
+    def _fail(self, batch: Batch, error: Exception) -> str:
+        """Record that a step failed: a code in the ledger, the text in a log of this checkout."""
+        known = isinstance(error, ExpungeError | OSError)
+        text = str(error) if known else traceback.format_exc()
+        steplog.write(batch.id, text)
+        self.tell(f"{batch.id}: {text}")
+        code, step = _code(error), str(batch.status)
         if batch.status is not Status.FAILED:
-            batch.record(self.desk, "failed", error=error)
+            own = {name: {"code": code} for name in batch.names}
+            batch.record(self.desk, facts.Failure(step=step, code=code), facts.Failed, own)
+        problem = f"{batch.id} failed where it was {step} ({code}); expunge show {batch.names[0]} tells why"
+        self.log(problem)
+        return problem
 
     def _retry(self, batch: Batch) -> Batch | None:
-        if batch.count("failed") > self.desk.settings.retries:
-            self.log(f"{batch.id} failed {batch.count('failed')} times and waits for a person: expunge retry")
-            return None
-        return batch.record(self.desk, "retried", by=BY)
+        """Try a failed batch again; once it has failed too often, take it apart, or wait for a person."""
+        if batch.count(facts.Failed) <= self.desk.settings.retries:
+            return batch.record(self.desk, None, facts.Retried, {name: {"by": BY} for name in batch.names})
+        if len(batch.requests) > 1 and batch.requests[0].state.before in UNDONE:
+            self._take_apart(batch)
+        else:
+            self.log(
+                f"{batch.id} failed {batch.count(facts.Failed)} times and waits for a person: expunge retry"
+            )
+        return None
+
+    def _take_apart(self, batch: Batch) -> None:
+        """Carry out the halves of a batch apart from each other: one request does not stop the others."""
+        self.log(f"{batch.id} failed {batch.count(facts.Failed)} times; its halves are carried out apart")
+        batch.record(self.desk, None, facts.Unbatched)
+        middle = len(batch.names) // 2
+        for half in (batch.names[:middle], batch.names[middle:]):
+            open_batch(self.desk, half, checkout.name_of(self.root))
 
     # running
 
-    def _adopt(self) -> Production:
+    def _adopt(self) -> facts.Base:
         """Return what is in production; the first time, that is the model of stage ``train``."""
-        current = in_production(self.desk.ledger.events())
+        current = in_production(self.desk.ledger)
         if current is None:
             weights = production.adoptable()
             registry = models(self.params, self.root)
-            version = production.register(registry, production.run_of("train"), weights, self.root, {})
+            run = production.run_of("train")
+            version = production.register(registry, run, weights, self.root, {}, production.TRAINED)
             production.take_over(production.TRAINED, production.heldout_of_split())
             if registry and version:
                 registry.promote(version)
-            current = Production(version, weights)
-            with self.desk.ledger.writing() as writer:
-                writer.append("adopted", **current.as_json(), commit=self.repository.head)
+            current = facts.Base(version=version, weights=weights)
+            self.desk.record(
+                facts.Adopted(
+                    version=version,
+                    weights=weights,
+                    commit=self.repository.head,
+                    val_acc=production.val_accuracy(production.TRAINED),
+                )
+            )
             self.log(f"in production: version {version}, weights {weights[:12]}")
         production.check_base(current.weights)
         return current
 
     def _start(self, batch: Batch) -> Batch:
-        return self._begin(batch, self.desk.settings.chain[0] if self.desk.settings.chain else EXACT)
+        samples = sum(len(request.remaining) for request in batch.requests)
+        return self._begin(batch, first_method(samples, self.params, self.desk.settings))
 
     def _begin(self, batch: Batch, method: str) -> Batch:
         ids, lost = self._samples(batch)
@@ -170,33 +288,44 @@ class Processor:
         if not ids and not lost:
             method = NOTHING_LEFT
         base = self._adopt()
-        return batch.record(
-            self.desk,
-            "started",
+        attempt = facts.Attempt(
             method=method,
-            attempt=batch.count("started") + 1,
-            base=base.as_json(),
+            attempt=batch.count(facts.Started) + 1,
+            base=base,
+            members=batch.members,
             flow_run=self.flow_run,
             commit=self.repository.head,
             lost=lost,
         )
+        return batch.record(self.desk, attempt, facts.Started)
 
     def _samples(self, batch: Batch) -> tuple[list[str], int]:
         """Ids of the batch's samples that are in the data, and how many others should be and are not."""
-        known = Catalogue.load().sources
+        known = list(Catalogue.load().sources)
         ids: set[str] = set()
         lost = 0
         for request in batch.requests:
-            own = {name for name in known if reference(self._key(request), "id", name) in request.remaining}
-            ids |= own
+            own = Recognition.of_remaining(request, self._key(request)).among(known)
+            ids.update(own)
             lost += len(request.remaining) - len(own)
         return sorted(ids), lost
 
+    def _attempt(self, batch: Batch) -> facts.Attempt:
+        attempt = batch.common(facts.Attempt)
+        assert attempt is not None  # noqa: S101
+        return attempt
+
+    def _left_by_some(self, batch: Batch) -> bool:
+        """Whether a request has left the batch since its attempt began: refused, withdrawn."""
+        members = self._attempt(batch).members
+        return bool(members) and members != batch.members
+
     def _run(self, batch: Batch) -> Batch:
-        started = batch.latest("started")
-        assert started is not None  # noqa: S101
-        method: str = started.body["method"]
+        attempt = self._attempt(batch)
+        method = attempt.method
         base = self._adopt()
+        if self._left_by_some(batch):
+            return self._start(batch)
         if method == NOTHING_LEFT:
             return self._record_audit(
                 batch,
@@ -213,7 +342,7 @@ class Processor:
         ids, lost = self._samples(batch)
         if not ids:
             return self._train_anew(batch, lost)
-        with self._overridden(self._values(ids, method)):
+        with parameters.overridden(self._values(ids, method)):
             pipeline = self.run("audit", self._tags(batch, method))
             params = in_use(load())
         verdict = read_json(Path("data/audit/verdict.json"))
@@ -227,7 +356,7 @@ class Processor:
         """Train on all that is there: what the batch names was gone before it could be unlearned."""
         accuracy, pipeline, params = [], None, {}
         for start in ("base", "scratch"):
-            with self._overridden({"train.start": start}):
+            with parameters.overridden({"train.start": start}):
                 pipeline = self.run("train", self._tags(batch, EXACT))
                 params = in_use(load())
             accuracy.append(float(read_json(Path("data/train/metrics.json"))["val/acc"]))
@@ -256,17 +385,6 @@ class Processor:
             **({"unlearn.method": method} if method != EXACT else {}),
         }
 
-    @contextmanager
-    def _overridden(self, values: Mapping[str, Any]) -> Iterator[None]:
-        """Put values into ``params.yaml`` for the time of a batch's stages."""
-        path = Path("params.yaml")
-        write_text(SAVED, path.read_text(encoding="utf-8"))
-        try:
-            override(path, values)
-            yield
-        finally:
-            restore_params()
-
     def _emptied(self, ids: list[str]) -> list[int]:
         """Classes of which every sample is to be forgotten."""
         samples = load_samples(mmap=True).samples
@@ -292,12 +410,9 @@ class Processor:
         ids: Sequence[str] = (),
     ) -> Batch:
         contents = Contents(self.desk.keys, self.params.split, ids)
-        loss = figures["audit/val_acc_loss"]
-        lowest = figures.get("audit/val_acc_loss/low", loss)
-        decision, why = decide(method, verdict["verdict"], loss, lowest, self.desk.settings)
-        self.log(
-            f"{batch.id}: {method}: {verdict['verdict']}, accuracy on val {-loss:+.3f} → {decision}: {why}"
-        )
+        losses = self._losses(figures, stages)
+        decision, why = decide(method, verdict["verdict"], losses, self.desk.settings)
+        self.log(f"{batch.id}: {method}: {verdict['verdict']}{_shown(losses)} → {decision}: {why}")
         return self._record_audit(
             batch,
             method,
@@ -310,6 +425,15 @@ class Processor:
             params=params,
         )
 
+    def _losses(self, figures: Mapping[str, float], stages: Sequence[str]) -> Losses:
+        """Return what the result costs in accuracy on val, beside the model before it and the very first."""
+        value = figures.get("audit/val_acc_loss")
+        adopted = self.desk.ledger.last((facts.Adopted.kind,))
+        first = adopted.fact.val_acc if adopted and isinstance(adopted.fact, facts.Adopted) else None
+        result = production.val_accuracy(Path("data") / _result(stages))
+        total = None if first is None or result is None else first - result
+        return Losses(value, figures.get("audit/val_acc_loss/low", value), total)
+
     def _record_audit(
         self,
         batch: Batch,
@@ -317,67 +441,84 @@ class Processor:
         verdict: Mapping[str, Any],
         decision: tuple[Decision, str],
         *,
-        own: Mapping[str, Mapping[str, Any]] | None = None,
+        own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         figures: Mapping[str, float] = MappingProxyType({}),
         runs: Mapping[str, str] = MappingProxyType({}),
         pipeline: str | None = None,
         params: Mapping[str, Any] = MappingProxyType({}),
     ) -> Batch:
-        told = {key: verdict[key] for key in ("verdict", "text", "reason", "placements", "weights")}
-        return batch.record(
-            self.desk,
-            "audited",
-            own=own,
+        shared = figures.get("audit/count", 0) >= SHARED
+        audit = facts.Audit(
+            attempt=self._attempt(batch).attempt,
             method=method,
-            **told,
+            verdict=verdict["verdict"],
+            text=verdict["text"] if shared or not figures.get("audit/count") else "",
+            reason=verdict["reason"],
+            weights=verdict["weights"],
             decision=str(decision[0]),
             why=decision[1],
-            figures=dict(figures),
+            figures={name: value for name, value in figures.items() if shared or name.startswith(OF_ALL)},
+            pooled=_sums(verdict["placements"]) if shared else {},
             runs=dict(runs),
             pipeline=pipeline,
             params=dict(params),
             manifest=_manifest(),
             environment=environment(self.params.runtime),
         )
+        return batch.record(self.desk, audit, facts.Audited, own)
 
     # the gate
 
     def _decide(self, batch: Batch) -> Batch:
-        audited, retried = batch.latest("audited"), batch.latest("retried")
-        assert audited is not None  # noqa: S101
-        decision, method = Decision(audited.body["decision"]), str(audited.body["method"])
-        if decision is Decision.PROMOTE:
-            return self._promote(batch, audited.body)
-        if decision is not Decision.FAIL:
-            return self._begin(batch, following(method, decision, self.desk.settings))
-        if retried is not None and retried.seq > audited.seq and retried.body["by"] != BY:
+        audit = batch.common(facts.Audit)
+        assert audit is not None  # noqa: S101
+        if self._left_by_some(batch):
             return self._start(batch)
-        raise ExpungeError(f"the gate refuses even the exact method: {audited.body['why']}")
+        decision = Decision(audit.decision)
+        if decision is Decision.PROMOTE:
+            return self._promote(batch, audit)
+        if decision is not Decision.FAIL:
+            return self._begin(batch, following(audit.method, decision, self.desk.settings))
+        if self._retried_by_a_person(batch):
+            return self._start(batch)
+        raise GateError(f"the gate refuses even the exact method: {audit.why}")
 
-    def _promote(self, batch: Batch, audited: Mapping[str, Any]) -> Batch:
+    def _retried_by_a_person(self, batch: Batch) -> bool:
+        """Whether a person has asked for another try since the last audit."""
+        for event in reversed(batch.requests[0].events):
+            if isinstance(event.fact, facts.Audited):
+                return False
+            if isinstance(event.fact, facts.Retried) and event.fact.by != BY:
+                return True
+        return False
+
+    def _promote(self, batch: Batch, audit: facts.Audit) -> Batch:
         """Register the result, keep its samples out for ever, put it into production, commit, record."""
-        method, weights = str(audited["method"]), str(audited["weights"]["result"])
-        current = in_production(self.desk.ledger.events())
+        method, weights = audit.method, audit.weights.result
+        current = in_production(self.desk.ledger)
         version = current.version if current else None
         covered: dict[str, dict[str, Any]] = {}
         if method != NOTHING_LEFT:
-            stage = _result(audited)
+            stage = _result(audit.runs)
+            made = Path("data") / stage
             taken = production.digest_of(BASE) == weights  # by a promotion that was cut short
-            if not taken and production.digest_of(Path("data") / stage) != weights:
+            if not taken and production.digest_of(made) != weights:
                 self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
                 return self._start(batch)
             registry = models(self.params, self.root)
             tags = self._tags(batch, method)
-            version = production.register(registry, audited["runs"][stage], weights, self.root, tags)
+            version = production.register(
+                registry, audit.runs[stage], weights, self.root, tags, BASE if taken else made
+            )
             covered = self._keep_out(batch)
             if not taken:
-                production.take_over(Path("data") / stage, production.heldout_after(exact=method == EXACT))
+                production.take_over(made, production.heldout_after(exact=method == EXACT))
             if registry and version:
                 registry.promote(version)
         links = {
             "Expunge-Model": f"{self.desk.settings.model}/{version}" if version else None,
             "Expunge-Weights": weights,
-            "Expunge-Pipeline": audited["pipeline"],
+            "Expunge-Pipeline": audit.pipeline,
             "Expunge-Flow-Run": (self.flow_run or {}).get("id"),
         }
         commit = self._commit(
@@ -386,24 +527,25 @@ class Processor:
             f"Forget {len(batch.requests)} request(s), {batch.id}",
             trailers={name: str(value) for name, value in links.items() if value},
         )
-        self._link(audited, {"expunge.commit": commit, "expunge.version": str(version)})
-        with self.desk.ledger.writing() as writer:
-            for request in batch.requests:
-                writer.append(
-                    "promoted",
-                    request.id,
-                    batch=batch.id,
-                    method=method,
-                    version=version,
-                    weights=weights,
-                    guarantee=GUARANTEES.get(method, "approximate"),
-                    commit=commit,
-                    lock=digest(Path("dvc.lock"), "sha256"),
-                    content=request.content,
-                )
-            for name, body in covered.items():
-                writer.append("covered", name, batch=batch.id, **body)
+        self._link(audit, {"expunge.commit": commit, "expunge.version": str(version)})
+        promotion = facts.Promotion(
+            method=method,
+            version=version,
+            weights=weights,
+            guarantee=GUARANTEES.get(method, "approximate"),
+            commit=commit,
+            lock=digest(Path("dvc.lock"), "sha256"),
+        )
+        with self.desk.writing() as writer:
+            writer.append(promotion, batch.id)
+            for name in batch.names:
+                writer.append(facts.Promoted(batch=batch.id), name)
+            for name, told in covered.items():
+                if writer.state(name).status in OPEN:
+                    writer.append(facts.Covered(batch=batch.id, **told), name)
         IDS_FILE.unlink(missing_ok=True)
+        if alarm := worn_out(self._losses({}, tuple(audit.runs)), self.desk.settings) if audit.runs else None:
+            self.log(f"{batch.id}: {alarm}")
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
     def _keep_out(self, batch: Batch) -> dict[str, dict[str, Any]]:
@@ -419,16 +561,18 @@ class Processor:
         path = Path(self._erased_list())
         key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
         Erased.read(path).having(contents.lines(key)).write(path)
-        others = [each for each in self.desk.requests() if each.open and each.id not in batch.names]
-        found = {
-            other.id: {
-                "samples": sorted(reference(self._key(other), "id", name) for name in contents.names(other)),
-                "content": contents.of(other),
-            }
-            for other in others
-            if other.remaining
-        }
-        return {name: body for name, body in found.items() if body["samples"]}
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.desk.ledger.rows(only_open=True):
+            if row.request in batch.names or not row.samples or not self.desk.keys.exists(row.request):
+                continue
+            other = self.desk.show(row.request)
+            mine = Recognition.of_remaining(other, self._key(other))
+            if names := mine.among(ids):
+                found[other.id] = {
+                    "samples": tuple(sorted(map(mine.digest, names))),
+                    "content": contents.of(other),
+                }
+        return found
 
     def _erased_list(self) -> str:
         if self.params.split.erased is None:
@@ -446,19 +590,18 @@ class Processor:
         waiting = purge.waiting_for_release(ready)
         for name, holder in waiting.items():
             self.log(f"request {name} shares samples with {holder}, which is on legal hold; its purge waits")
-        ready = [request for request in ready if request.id not in waiting]
-        if not ready:
+        part = Batch(batch.id, tuple(request for request in ready if request.id not in waiting))
+        if not part.requests:
             return None
-        checklist = purge.carry_out(ready)
-        part = Batch(batch.id, tuple(ready))
+        if part.status is Status.PROMOTED:  # from here on nobody can hold them
+            part = part.record(self.desk, None, facts.Purging)
+        checklist = purge.carry_out(part.requests)
         paths = [self.params.split.path, f"{self.params.split.path}.dvc"]
         commit = self._commit(part, "purged", f"Purge {len(ready)} request(s), {batch.id}", paths)
+        lines = tuple(facts.ChecklistLine.model_validate(item.as_json()) for item in checklist)
+        steplog.delete(batch.id)
         return part.record(
-            self.desk,
-            "purged",
-            checklist=[item.as_json() for item in checklist],
-            manifest=_manifest(),
-            commit=commit,
+            self.desk, facts.Purge(checklist=lines, manifest=_manifest(), commit=commit), facts.Purged
         )
 
     def purge(self) -> Purge:
@@ -466,32 +609,17 @@ class Processor:
         return Purge(self.root, self.params, self.desk, self.environ)
 
     def _close(self, batch: Batch) -> Batch:
-        key = certificate.signing_key(self.desk.keys)
         for request in batch.requests:
-            document = certificate.build(
-                request.id,
-                request.events,
-                environment=environment(self.params.runtime),
-                digests={
-                    path: digest(Path(path), "sha256")
-                    for path in ("dvc.lock", "requirements.lock", "params.yaml")
-                    if Path(path).exists()
-                },
-            )
-            path = certificate.write(certificate.sign(document, key), CERTIFICATES)
+            path = certify(self.desk, request, self.params.runtime, CERTIFICATES)
             attested = digest(path, "sha256")
-            audited = latest(request.events, "audited")
-            assert audited is not None  # noqa: S101
-            try:
-                self._link(audited.body, {f"expunge.certificate.{request.id}": attested})
-            except UnavailableError:
-                raise
-            except (
-                ExpungeError
-            ) as error:  # MLflow's database may have been lost; the ledger closes without it
-                self.log(f"the runs of request {request.id} do not carry its certificate: {error}")
-            with self.desk.ledger.writing() as writer:
-                writer.append("closed", request.id, batch=batch.id, certificate=attested)
+            audit = request.common(facts.Audit)
+            if audit is not None:
+                self._link(audit, {f"expunge.certificate.{request.id}": attested})
+            with self.desk.writing() as writer:
+                writer.append(facts.Closed(batch=batch.id, certificate=attested), request.id)
+                for row in writer.rows(only_open=True):
+                    if row.status is Status.BEHIND and row.first == request.id:
+                        writer.append(facts.Duplicate(first=request.id), row.request)
             self.log(f"request {request.id} closed; certificate {path}")
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
@@ -506,12 +634,18 @@ class Processor:
             "expunge.ledger": str(self.desk.ledger.head()),
         }
 
-    def _link(self, audited: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Tell the runs of a batch what became of them."""
-        registry = models(self.params, self.root)
-        if registry is not None:
-            for key in {*audited["runs"].values(), audited["pipeline"]} - {None}:
-                registry.tag_run(key, tags)
+    def _link(self, audit: facts.Audit, tags: Mapping[str, str]) -> None:
+        """Tell the runs of a batch what became of them; what MLflow has lost is no reason to stop."""
+        try:
+            registry = models(self.params, self.root)
+        except ExpungeError as error:
+            self.log(f"the runs in MLflow do not carry {', '.join(tags)}: {error}")
+            return
+        for key in {*audit.runs.values(), audit.pipeline} - {None} if registry else ():
+            try:
+                registry.tag_run(key, tags)  # type: ignore[union-attr, arg-type]
+            except ExpungeError as error:
+                self.log(f"run {key} in MLflow does not carry {', '.join(tags)}: {error}")
 
     def _commit(
         self,
@@ -558,17 +692,30 @@ def write_ids(ids: list[str]) -> None:
     write_text(IDS_FILE, "\n".join([f"# {secrets.token_hex(16)}", *ids, ""]))
 
 
-def restore_params() -> None:
-    """Put the user's ``params.yaml`` back, if a batch that was ended has left its own."""
-    if SAVED.exists():
-        write_text(Path("params.yaml"), SAVED.read_text(encoding="utf-8"))
-        SAVED.unlink()
-
-
-def _result(audited: Mapping[str, Any]) -> str:
+def _result(stages: Mapping[str, str] | Sequence[str]) -> str:
     """The stage that made the weights which were audited."""
-    return next(stage for stage in ("retrain", "finetune", "train") if stage in audited["runs"])
+    return next(stage for stage in ("retrain", "finetune", "train") if stage in stages)
 
 
 def _manifest() -> dict[str, str]:
     return {name: digest(SPLIT / name, "sha256") for name in ("samples.csv", "manifest.csv")}
+
+
+def _sums(placements: Sequence[float]) -> dict[str, float]:
+    """Sum up the placements of the members, of which as many non-members were drawn."""
+    return Moments.of_placements(placements, len(placements)).as_sums()
+
+
+def _shown(losses: Losses) -> str:
+    return "" if losses.value is None else f", accuracy on val {-losses.value:+.3f}"
+
+
+def _code(error: Exception) -> Code:
+    """Which kind of error it was: all that the record tells of it."""
+    if isinstance(error, GateError):
+        return Code.GATE
+    if isinstance(error, StageFailedError):
+        return Code.STAGE
+    if isinstance(error, OSError):
+        return Code.SYSTEM
+    return Code.INPUT if isinstance(error, ExpungeError) else Code.UNKNOWN

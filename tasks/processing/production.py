@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import content_digest, read_json, write_json, write_text, write_whole
-from tasks.requests.production import BASE, Production
+from tasks.requests.events import Base
+from tasks.requests.production import BASE
 from tasks.samples.manifest import SPLIT, Manifest, Samples
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ HELDOUT = BASE / "heldout.txt"
 TRAINED = Path("data/train")
 
 
-def other_alias(registry: Models, current: Production) -> Iterator[str]:
+def other_alias(registry: Models, current: Base) -> Iterator[str]:
     """Tell if the alias ``production`` in MLflow is not the ledger's model."""
     if current.version is None:
         return
@@ -48,21 +49,63 @@ def run_of(stage: str) -> str:
 
 
 def register(
-    registry: Models | None, key: str, weights: str, root: Path, tags: Mapping[str, str]
+    registry: Models | None, key: str, weights: str, root: Path, tags: Mapping[str, str], made: Path
 ) -> str | None:
     """Make the model of a run, by our key, a version of the registered model; return the version.
 
+    A store that has lost the run, or a run that was deleted there, gets the weights anew as a run of their
+    own.
+
+    Parameters
+    ----------
+    registry
+        MLflow's; ``None`` if it is switched off.
+    key, weights
+        Of the run, and SHA-256 of the tensors that it made.
+    root, tags
+        Of the project; and what the version is to tell.
+    made
+        Folder that holds the weights.
+
     Raises
     ------
+    UnavailableError
+        If MLflow does not answer.
     ExpungeError
-        If MLflow does not have the run yet; it is tried again later.
+        If it refuses.
     """
     if registry is None:
         return None
     from tasks.tracking.__main__ import flush
+    from tasks.tracking.model_registry import LostRunError
 
     flush(root, timeout=120)
-    return registry.register(key, weights, tags).version
+    try:
+        return registry.register(key, weights, tags).version
+    except LostRunError:
+        again = _recorded_again(made, weights, root, registry)
+        flush(root, timeout=120)
+        return registry.register(again, weights, tags).version
+
+
+def _recorded_again(made: Path, weights: str, root: Path, registry: Models) -> str:
+    """Record weights as a run of their own."""
+    from tasks import journal
+
+    if digest_of(made) != weights:
+        raise ExpungeError(f"{made} does not hold the weights {weights[:12]}…, and MLflow has lost their run")
+    with journal.record("recovered", registry.tracking, root) as run:
+        run.model(made)
+        run.tags({"weights.sha256": weights})
+        return run.key
+
+
+def val_accuracy(folder: Path) -> float | None:
+    """Accuracy on val of the model that a stage has made, if its metrics tell it."""
+    try:
+        return float(read_json(folder / "metrics.json")["val/acc"])
+    except (ExpungeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def adoptable() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.core import git
 from tasks.core.errors import ExpungeError
-from tasks.requests.ledger import Head
+from tasks.requests.chain import Anchor, Head
 
 OURS = ("dvc.lock", "data/requests/erased.txt")
 """Tracked files that processing itself changes."""
@@ -57,6 +57,14 @@ class Repository:
         """Whether Git tracks the file, or anything in the folder."""
         return bool(self._ask("ls-files", "--", str(path)))
 
+    def anchors(self) -> list[Anchor]:
+        """Return the heads of the ledger that commits carry in their trailers."""
+        return anchors_in_git(self.root)
+
+    def last_anchor(self) -> Head | None:
+        """Return the newest of them."""
+        return max((anchor.head for anchor in self.anchors()), key=lambda head: head.seq, default=None)
+
     def find(self, batch: str, step: str, requests: str) -> str | None:
         """Return the commit that records a step of these requests of a batch, if it was made."""
         trailers = {"Batch": batch, "Step": step, "Requests": requests}
@@ -86,8 +94,11 @@ class Repository:
         return git.ask(*arguments, root=self.root, timeout=120)
 
 
-def anchors_in_git(root: Path) -> list[Head]:
+def anchors_in_git(root: Path) -> list[Anchor]:
     """Return the heads of the ledger that commits carry in their trailers; none outside Git."""
-    trailers = "--format=%(trailers:key=Expunge-Ledger,valueonly,separator=%x0A)"
-    lines = git.ask("log", trailers, root=root, timeout=120).splitlines()
-    return [Head.parse(line.strip()) for line in lines if line.strip()]
+    trailers = "--format=%h %(trailers:key=Expunge-Ledger,valueonly,separator=%x20)"
+    found = []
+    for line in git.ask("log", trailers, root=root, timeout=120).splitlines():
+        commit, *heads = line.split()
+        found += [Anchor(Head.parse(head), f"commit {commit}") for head in heads]
+    return found

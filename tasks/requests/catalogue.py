@@ -39,12 +39,15 @@ class Catalogue:
         Names that mean test samples.
     classes
         Names of the classes.
+    labels
+        Class numbers of training and validation samples by id.
     """
 
     sources: Mapping[str, str]
     by_name: Mapping[tuple[Kind, str], Sequence[str]]
     tests: frozenset[tuple[Kind, str]]
     classes: tuple[str, ...]
+    labels: Mapping[str, int]
 
     @classmethod
     def load(cls, folder: Path = SPLIT, *, patience: float = PATIENCE) -> Catalogue:
@@ -72,16 +75,18 @@ class Catalogue:
         classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
         by_name: dict[tuple[Kind, str], list[str]] = defaultdict(list)
         tests: set[tuple[Kind, str]] = set()
+        labels: dict[str, int] = {}
         rows = zip(samples.sample_ids, samples.sources, samples.labels.tolist(), samples.parts, strict=True)
         for sample_id, source, label, part in rows:
             names = names_of(sample_id, source)
             if part == "test":
                 tests.update(names)
                 continue
+            labels[sample_id] = label
             for name in [*names, ("class", classes[label])]:
                 by_name[name].append(sample_id)
         sources = dict(zip(samples.sample_ids, samples.sources, strict=True))
-        return cls(sources, dict(by_name), frozenset(tests), classes)
+        return cls(sources, dict(by_name), frozenset(tests), classes, labels)
 
     def ids(self, named: Named) -> Sequence[str]:
         """Ids of the samples that a name means; none if it means none."""

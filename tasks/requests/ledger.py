@@ -1,8 +1,4 @@
-"""The ledger: events that are appended and never changed, each sealed to the one before it.
-
-An event holds the SHA-256 of its own content and of its predecessor's, so whoever changes, removes or
-inserts one must rewrite all that follow, and then the head no longer is the one that was anchored
-outside (in Git commits, MLflow tags, certificates).
+"""The ledger: events that are appended and never changed, in a database.
 
 The store is any database that SQLAlchemy reaches; SQLite and PostgreSQL are supported. One process at a
 time writes: SQLite's ``BEGIN IMMEDIATE``, PostgreSQL's advisory lock. A transaction is kept as a whole or
@@ -11,22 +7,18 @@ not at all. Triggers refuse ``UPDATE`` and ``DELETE``: they stop mistakes, the c
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     URL,
-    BigInteger,
     Column,
     Connection,
     Engine,
-    Integer,
     MetaData,
     String,
     Table,
@@ -43,20 +35,22 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from tasks.core.errors import ExpungeError
-from tasks.requests.states import TRANSITIONS, State, state_of
+from tasks.requests import standing
+from tasks.requests.chain import Event, Head, canonical, now, stamp
+from tasks.requests.events import TRANSITIONS, Fact
+from tasks.requests.standing import BIG, Row
+from tasks.requests.states import State, state_of
 
 Clock = Callable[[], datetime]
-
-GENESIS = "0" * 64
-"""What stands for the predecessor of the first event."""
 
 WAIT = 60
 """Seconds to wait for another writer."""
 
+SKEW = timedelta(minutes=5)
+"""How far clocks may differ."""
+
 LOCK = 0x6578_7075_6E67_6531
 """PostgreSQL's number of the writer's lock: ``expunge1`` in ASCII."""
-
-BIG = BigInteger().with_variant(Integer, "sqlite")
 
 EVENTS = Table(
     "expunge_events",
@@ -85,129 +79,57 @@ TRIGGERS = {
 }
 
 
-def now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
-def stamp(at: datetime) -> str:
-    """``2026-05-01T12:00:00.000000Z``: UTC, fixed width, so that text sorts as time."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def canonical(value: object) -> str:
-    """JSON in the one form that is hashed: keys sorted, no blanks, no NaN, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def latest(events: Sequence[Event], kind: str) -> Event | None:
-    """Return the last of the events of a kind; ``events`` are in their order."""
-    return next((event for event in reversed(events) if event.kind == kind), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the ledger.
-
-    Attributes
-    ----------
-    seq
-        1, 2, 3, ... without a gap.
-    at
-        When, by the writer's clock: :func:`stamp`.
-    kind
-        A key of :data:`tasks.requests.states.TRANSITIONS`, or, without a request, any name.
-    request
-        The request that it is about, if any.
-    body
-        What there is to tell; JSON values.
-    previous, hash
-        Digests of the event before it and of this one: SHA-256 of the canonical JSON of all other fields.
-    """
-
-    seq: int
-    at: str
-    kind: str
-    request: str | None
-    body: Mapping[str, Any]
-    previous: str
-    hash: str = ""
-
-    def sealed(self) -> Event:
-        """Return the event with the hash that its content has."""
-        return Event(self.seq, self.at, self.kind, self.request, self.body, self.previous, self.digest())
-
-    def digest(self) -> str:
-        """SHA-256 over everything but the hash itself."""
-        content = [self.seq, self.at, self.kind, self.request, self.body, self.previous]
-        return hashlib.sha256(canonical(content).encode()).hexdigest()
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields, for ``--json`` and certificates."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last event's number and hash; number 0 and :data:`GENESIS` before the first."""
-
-    seq: int = 0
-    hash: str = GENESIS
-
-    def __str__(self) -> str:
-        return f"{self.seq}:{self.hash}"
-
-    @classmethod
-    def parse(cls, anchor: str) -> Head:
-        """Read ``<seq>:<hash>`` as it stands in a commit trailer or a tag."""
-        seq, _, digest = anchor.partition(":")
-        if not (
-            seq.isascii() and seq.isdigit() and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
-        ):
-            raise ExpungeError(f"{anchor!r} is no anchor; one looks like 12:<64 hex digits>")
-        return cls(int(seq), digest)
-
-
 @dataclass
 class Writer:
     """Appends within one transaction; what was appended is seen by its own reads."""
 
     _connection: Connection
-    _at: str
-    _head: Head
+    at: str
+    head: Head
 
-    def append(self, kind: str, request: str | None = None, **body: Any) -> Event:
-        """Append an event.
+    def append(self, fact: Fact, subject: str | None = None) -> Event:
+        """Append an event about a request, a batch, a standing hold, or none of these.
 
         Raises
         ------
-        ExpungeError
+        TransitionError
             If the request's state does not allow it.
         """
-        if request is not None:
-            try:
-                self.state(request).after(kind)
-            except ExpungeError as error:
-                raise ExpungeError(f"request {request} {error}") from None
-        elif kind in TRANSITIONS:
-            raise ValueError(f"{kind} is about a request")
-        new = Event(self._head.seq + 1, self._at, kind, request, body, self._head.hash).sealed()
+        about_request = fact.kind in TRANSITIONS
+        if about_request and subject is None:
+            raise ValueError(f"{fact.kind} is about a request")
+        state = (
+            self.state(subject).follow(fact.kind, TRANSITIONS, subject) if about_request and subject else None
+        )
+        body = canonical(fact.body())
+        new = Event(self.head.seq + 1, self.at, fact.kind, subject, body, self.head.hash).sealed()
         self._connection.execute(
             insert(EVENTS).values(
                 seq=new.seq, at=new.at, kind=new.kind, request=new.request,
-                body=canonical(new.body), previous=new.previous, hash=new.hash,
+                body=new.text, previous=new.previous, hash=new.hash,
             )
         )  # fmt: skip
-        self._head = Head(new.seq, new.hash)
+        self.head = Head(new.seq, new.hash)
+        if state is not None:
+            standing.write(self._connection, new, state)
         return new
 
-    def events(self, request: str | None = None) -> list[Event]:
-        """All events so far, or those of one request."""
-        return _read(self._connection, request)
+    def events(self, subject: str | None = None, kinds: Sequence[str] = ()) -> list[Event]:
+        """All events so far, or those of one subject, or of some kinds."""
+        return _read(self._connection, subject, kinds)
 
     def state(self, request: str) -> State:
         """Where the request stands."""
-        return state_of(event.kind for event in self.events(request))
+        query = select(EVENTS.c.kind).where(EVENTS.c.request == request).order_by(EVENTS.c.seq)
+        return state_of(self._connection.execute(query).scalars(), TRANSITIONS, request)
+
+    def rows(self, **filters: Any) -> list[Row]:
+        """Where requests stand; the filters are those of :func:`tasks.requests.standing.rows`."""
+        return list(standing.rows(self._connection, **filters))
+
+    def rebuild_standing(self) -> None:
+        """Make the table beside the events anew."""
+        standing.rebuild(self._connection, self.events(), self.head)
 
 
 class Ledger:
@@ -224,7 +146,7 @@ class Ledger:
     Raises
     ------
     ExpungeError
-        If the URL is none, or names a database that is not supported, or whose driver is not installed.
+        If the URL is not set, or names a database that is not supported, or whose driver is not installed.
     """
 
     def __init__(self, url: str, clock: Clock = now) -> None:
@@ -238,7 +160,7 @@ class Ledger:
             self._engine = _engine(parsed)
         except (ArgumentError, NoSuchModuleError):
             raise ExpungeError(
-                "the ledger's URL is none; use sqlite:///<file> or postgresql+psycopg://..."
+                "the ledger's URL is not one; use sqlite:///<file> or postgresql+psycopg://..."
             ) from None
         except ModuleNotFoundError as error:
             raise ExpungeError(
@@ -259,12 +181,66 @@ class Ledger:
         with self._errors(), self._engine.connect() as connection, connection.begin():
             _lock(connection)
             _create(connection)
-            yield Writer(connection, stamp(self._clock()), _head(connection))
+            head, last = _head(connection), _last_at(connection)
+            self._bring_up_to_date(connection, head)
+            at = stamp(self._clock())
+            if at < last and stamp(self._clock() + SKEW) < last:
+                raise ExpungeError(
+                    f"this machine's clock says {at[:19]}Z, and the ledger's last event is of {last[:19]}Z; "
+                    "set the clock"
+                )
+            writer = Writer(connection, max(at, last), head)
+            yield writer
+            standing.settle(connection, writer.head)
 
-    def events(self, request: str | None = None) -> list[Event]:
-        """All events, or those of one request; oldest first."""
+    def events(self, subject: str | None = None, kinds: Sequence[str] = ()) -> list[Event]:
+        """All events, or those of one request or batch, or of some kinds; oldest first."""
         with self._reading() as connection:
-            return _read(connection, request) if connection else []
+            return _read(connection, subject, kinds) if connection else []
+
+    def after(self, seq: int) -> list[Event]:
+        """Events that follow a number."""
+        with self._reading() as connection:
+            return _read(connection, after=seq) if connection else []
+
+    def last(self, kinds: Sequence[str]) -> Event | None:
+        """Return the last event of some kinds."""
+        with self._reading() as connection:
+            found = _read(connection, kinds=kinds, newest=1) if connection else []
+        return found[0] if found else None
+
+    def rows(self, **filters: Any) -> list[Row]:
+        """Where requests stand; the filters are those of :func:`tasks.requests.standing.rows`."""
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            if standing.upto(connection) == _head(connection):
+                return list(standing.rows(connection, **filters))
+        with self.writing() as writer:  # a version of before wrote to it, or the table was dropped
+            return writer.rows(**filters)
+
+    def standing_differs(self) -> list[str]:
+        """Return the requests whose row in the table beside the events is not what their events tell."""
+        self.rows(request="")
+        with self._reading() as connection:
+            return standing.differences(connection, _read(connection)) if connection else []
+
+    def rebuild_standing(self) -> None:
+        """Make the table beside the events anew."""
+        with self.writing() as writer:
+            writer.rebuild_standing()
+
+    @staticmethod
+    def _bring_up_to_date(connection: Connection, head: Head) -> None:
+        standing.create(connection)
+        if standing.upto(connection) != head:
+            standing.rebuild(connection, _read(connection), head)
+
+    def genesis(self) -> str | None:
+        """Return the hash of the first event, by which ledgers are told apart; ``None`` before it."""
+        with self._reading() as connection:
+            query = select(EVENTS.c.hash).where(EVENTS.c.seq == 1)
+            return connection.execute(query).scalar() if connection else None
 
     def head(self) -> Head:
         """Return the end of the chain, to be anchored outside."""
@@ -287,35 +263,6 @@ class Ledger:
         except DBAPIError as error:
             reason = str(error.orig).strip().splitlines()[0] if error.orig else "no connection"
             raise ExpungeError(f"ledger {self.name}: {reason}") from error
-
-
-def check_chain(events: Iterable[Event], anchors: Iterable[Head] = ()) -> Head:
-    """Prove that events form an unbroken chain on which every anchor lies; return its head.
-
-    Raises
-    ------
-    ExpungeError
-        Naming the first event that is wrong, or the anchor that the chain does not pass through.
-    """
-    head = Head()
-    wanted = {anchor.seq: anchor.hash for anchor in anchors}
-    for entry in events:
-        if entry.seq != head.seq + 1:
-            raise ExpungeError(
-                f"ledger: event {head.seq + 1} is missing; event {entry.seq} follows {head.seq}"
-            )
-        if entry.previous != head.hash:
-            raise ExpungeError(
-                f"ledger: event {entry.seq} was not written after event {head.seq} as it is now"
-            )
-        if entry.hash != entry.digest():
-            raise ExpungeError(f"ledger: event {entry.seq} was changed: its content has another hash")
-        head = Head(entry.seq, entry.hash)
-        if wanted.pop(head.seq, head.hash) != head.hash:
-            raise ExpungeError(f"ledger: event {head.seq} is not the one that was anchored; it was rewritten")
-    if lost := sorted(seq for seq in wanted if seq > 0):
-        raise ExpungeError(f"ledger: event {lost[0]} was anchored, but the ledger ends at {head.seq}")
-    return head
 
 
 def _file(parsed: URL) -> Path | None:
@@ -367,15 +314,25 @@ def _head(connection: Connection) -> Head:
     return Head(*last) if last else Head()
 
 
-def _read(connection: Connection, request: str | None) -> list[Event]:
-    query = select(EVENTS).order_by(EVENTS.c.seq)
-    if request is not None:
-        query = query.where(EVENTS.c.request == request)
-    found = []
-    for row in connection.execute(query).mappings():
-        try:
-            body = json.loads(row["body"])
-        except ValueError:
-            raise ExpungeError(f"ledger: event {row['seq']} was changed: its body is no JSON") from None
-        found.append(Event(**{**row, "body": body}))
-    return found
+def _last_at(connection: Connection) -> str:
+    return connection.execute(select(EVENTS.c.at).order_by(EVENTS.c.seq.desc()).limit(1)).scalar() or ""
+
+
+def _read(
+    connection: Connection,
+    subject: str | None = None,
+    kinds: Sequence[str] = (),
+    after: int = 0,
+    newest: int | None = None,
+) -> list[Event]:
+    order = EVENTS.c.seq.desc() if newest else EVENTS.c.seq
+    query = select(EVENTS).order_by(order).limit(newest)
+    if subject is not None:
+        query = query.where(EVENTS.c.request == subject)
+    if kinds:
+        query = query.where(EVENTS.c.kind.in_(kinds))
+    if after:
+        query = query.where(EVENTS.c.seq > after)
+    names = ("seq", "at", "kind", "request", "previous", "hash")
+    found = connection.execute(query).mappings()
+    return [Event(text=row["body"], **{name: row[name] for name in names}) for row in found]

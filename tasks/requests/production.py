@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tasks.requests.ledger import Event
-from tasks.requests.settings import settings_of
+from tasks.requests import events as facts
+from tasks.requests.chain import Event
+from tasks.requests.events import BASES, Base
+from tasks.requests.ledger import Ledger
 
 if TYPE_CHECKING:
     from tasks.core.params import Params
@@ -20,37 +21,31 @@ BASE = Path("data/base")
 
 OFF = "EXPUNGE_TRACKING"
 
-CHANGES = frozenset({"adopted", "promoted", "rolled-back"})
-"""Kinds of events that put a model into production."""
+
+def base_of(event: Event) -> Base | None:
+    """Return the model that an event puts into production; ``None`` if it is no such event."""
+    match event.fact:
+        case facts.Adopted() | facts.RolledBack() | facts.Promotion():
+            return event.fact.base
+        case facts.Promoted():  # of a ledger of before
+            told = event.fact.of_batch()
+            return told.base if isinstance(told, facts.Promotion) else None
+    return None
 
 
-@dataclass(frozen=True, slots=True)
-class Production:
-    """The model in production.
-
-    Attributes
-    ----------
-    version
-        Of the registered model; ``None`` if MLflow was switched off.
-    weights
-        SHA-256 of its tensors.
-    """
-
-    version: str | None
-    weights: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Both, as events hold them."""
-        return {"version": self.version, "weights": self.weights}
+def changes(events: Iterable[Event]) -> list[tuple[Event, Base]]:
+    """Return the events that put a model into production, with the model."""
+    return [(event, base) for event in events if (base := base_of(event))]
 
 
-def in_production(events: Iterable[Event]) -> Production | None:
+def in_production(ledger: Ledger) -> Base | None:
     """Return the model that the ledger says is in production."""
-    found = None
-    for event in events:
-        if event.kind in CHANGES:
-            found = Production(event.body["version"], event.body["weights"])
-    return found
+    event = ledger.last(BASES[:2] + BASES[3:])
+    current = base_of(event) if event else None
+    if current is None or ledger.last(("batch-promoted",)) is None:  # perhaps a ledger of before
+        found = changes(ledger.events(kinds=BASES))
+        return found[-1][1] if found else None
+    return current
 
 
 def models(params: Params, root: Path) -> Models | None:
@@ -63,6 +58,7 @@ def models(params: Params, root: Path) -> Models | None:
     """
     if os.environ.get(OFF) == "off":
         return None
+    from tasks.requests.settings import settings_of
     from tasks.tracking.model_registry import Models
 
     return Models(params.tracking, settings_of(params).model, root)

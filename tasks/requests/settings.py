@@ -25,7 +25,8 @@ class Settings(Section):
     takes ``batch_limit`` samples at most (a larger request goes alone). ``chain``: the methods that are
     tried, in order; retraining, which is exact, follows as the last. ``inconclusive``: what follows
     where too few samples support no verdict: ``exact`` retrains at once, ``promote`` takes the result.
-    ``val_acc_loss``: the largest loss of accuracy on val that the gate lets pass. ``retries``: how often a
+    ``val_acc_loss``: the largest loss of accuracy on val that the gate lets pass; ``val_acc_loss_total``: the
+    same since the first model in production, over all batches. ``retries``: how often a
     failed request is tried again before it waits for a person. ``superseded``: what becomes of weights
     that knew erased samples; ``seal`` keeps them, for ``seal_reason``, until ``seal_until``.
     """
@@ -42,6 +43,7 @@ class Settings(Section):
     chain: tuple[str, ...] = ("none", "reinit")
     inconclusive: Literal["exact", "promote"] = "exact"
     val_acc_loss: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    val_acc_loss_total: Annotated[float, Field(ge=0, lt=1)] = 0.05
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     superseded: Literal["destroy", "seal"] = "destroy"
     seal_reason: str | None = None

@@ -1,12 +1,13 @@
 """The life of a request: its states, and what leads from one to the next.
 
-This table is the only place that decides it. Events are what the ledger keeps; the state of a request is
-what its events lead to, and is stored nowhere.
+Which event may happen in which status, and where it leads, is said by each event's own class
+(:mod:`tasks.requests.events`). Events are what the ledger keeps; the state of a request is what its events
+lead to. The table beside the events that lists states (:mod:`tasks.requests.standing`) is derived from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,43 +19,56 @@ class Status(StrEnum):
 
     RECEIVED = "received"
     VALIDATED = "validated"
+    BEHIND = "behind"
     APPROVED = "approved"
     BATCHED = "batched"
     RUNNING = "running"
     AUDITED = "audited"
     PROMOTED = "promoted"
+    PURGING = "purging"
     PURGED = "purged"
     FAILED = "failed"
     CLOSED = "closed"
     REJECTED = "rejected"
     REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
     DUPLICATE = "duplicate"
 
 
 S = Status
 
-NOTHING_LEFT = "nothing left"
-"""Stands for a method where other batches have erased every sample."""
-
-ENDED = frozenset({S.CLOSED, S.REJECTED, S.REFUSED, S.DUPLICATE})
+ENDED = frozenset({S.CLOSED, S.REJECTED, S.REFUSED, S.WITHDRAWN, S.DUPLICATE})
 """Nothing more happens to a request that stands here."""
 
+OPEN = frozenset(Status) - ENDED
+
+UNDONE = frozenset({S.RECEIVED, S.VALIDATED, S.BEHIND, S.APPROVED, S.BATCHED, S.RUNNING, S.AUDITED})
+"""Nothing has happened yet that could not be left undone: the model in production is as it was."""
+
+FRUITLESS = frozenset({S.REJECTED, S.REFUSED, S.WITHDRAWN})
+"""A request that ended so has erased nothing, and does not make a later one a duplicate."""
+
 NEXT = {
-    S.RECEIVED: "it is being checked",
-    S.VALIDATED: "approve or refuse it, if requests.approval is on; else it waits for the next batch",
+    S.RECEIVED: "it waits until data/split can be read: dvc repro split, then expunge process",
+    S.VALIDATED: "it waits for the next batch, or for expunge approve where requests.approval is on",
+    S.BEHIND: "it waits for the request whose samples it names too, and takes its place if that is refused",
     S.APPROVED: "it waits for the next batch",
     S.BATCHED: "its batch waits to run",
     S.RUNNING: "its batch is being unlearned and audited",
     S.AUDITED: "the gate decides on promotion",
     S.PROMOTED: "its samples are to be purged",
+    S.PURGING: "its samples are being purged",
     S.PURGED: "its certificate is to be written",
-    S.FAILED: "a person must look: expunge show",
+    S.FAILED: "a person must look: expunge show tells why; then expunge retry, refuse or withdraw",
 }
 """What happens to an open request next, in words."""
 
-OPEN = frozenset(Status) - ENDED
-WAITING = frozenset({S.RECEIVED, S.VALIDATED, S.APPROVED, S.FAILED})
-"""Nothing has been begun that could not be left undone."""
+
+class TransitionError(ExpungeError):
+    """An event that may not happen where the request stands; the message is a whole sentence."""
+
+    def __init__(self, request: str, clause: str) -> None:
+        super().__init__(f"request {request} {clause}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,9 @@ class Transition:
         Whether it may happen to a request just one time.
     back
         Whether it leads back to where the request stood before it failed.
+    undone
+        Whether it may happen only while the model in production is as it was: to a request that failed,
+        only if it failed before its batch was promoted.
     """
 
     sources: frozenset[Status]
@@ -80,42 +97,12 @@ class Transition:
     on_hold: bool = False
     once: bool = False
     back: bool = False
+    undone: bool = False
 
 
-def _from(*sources: Status) -> frozenset[Status]:
+def after(*sources: Status) -> frozenset[Status]:
+    """Return the statuses that an event may follow."""
     return frozenset(sources)
-
-
-TRANSITIONS = {
-    # intake
-    "received": Transition(_from(), S.RECEIVED),
-    "rejected": Transition(_from(S.RECEIVED), S.REJECTED),
-    "duplicate": Transition(_from(S.RECEIVED), S.DUPLICATE),
-    "validated": Transition(_from(S.RECEIVED), S.VALIDATED),
-    # decisions of persons
-    "approved": Transition(_from(S.VALIDATED), S.APPROVED),
-    "refused": Transition(WAITING, S.REFUSED, on_hold=True),
-    "extended": Transition(OPEN, None, on_hold=True, once=True),
-    "held": Transition(OPEN, None),
-    "released": Transition(OPEN, None, on_hold=True),
-    # processing
-    "covered": Transition(OPEN, None, on_hold=True),
-    "batched": Transition(_from(S.VALIDATED, S.APPROVED), S.BATCHED),
-    "started": Transition(_from(S.BATCHED, S.AUDITED), S.RUNNING, on_hold=True),
-    "audited": Transition(_from(S.RUNNING), S.AUDITED, on_hold=True),
-    "promoted": Transition(_from(S.AUDITED), S.PROMOTED, on_hold=True),
-    "purged": Transition(_from(S.PROMOTED), S.PURGED),
-    "closed": Transition(_from(S.PURGED), S.CLOSED, on_hold=True),
-    "failed": Transition(
-        _from(S.BATCHED, S.RUNNING, S.AUDITED, S.PROMOTED, S.PURGED), S.FAILED, on_hold=True
-    ),
-    "retried": Transition(_from(S.FAILED), None, back=True),
-    # afterwards
-    "unkeyed": Transition(ENDED, None, once=True),
-}
-"""Every kind of event in a request's life. A second ``started`` is the next method of the chain; ``covered``
-says that another batch erased some of its samples. A hold stops what cannot be undone: the purge. It also
-keeps a request out of the next batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,41 +117,44 @@ class State:
     before: Status | None = None
     seen: frozenset[str] = frozenset()
 
-    def after(self, kind: str) -> State:
+    def follow(self, kind: str, transitions: Mapping[str, Transition], request: str) -> State:
         """Return the state that an event of this kind leads to.
 
         Raises
         ------
-        ExpungeError
-            If the event may not happen now; the message is a clause without the request's name.
+        TransitionError
+            If the event may not happen now.
         """
-        transition = TRANSITIONS[kind]
+        transition = transitions[kind]
         if self.status is None and transition.sources:
-            raise ExpungeError("is not in the ledger")
+            raise TransitionError(repr(request), "is not in the ledger; expunge list shows those that are")
         if self.status is not None and self.status not in transition.sources:
-            raise ExpungeError(f"is {self.status}; {kind!r} can happen only to one that is {_sources(kind)}")
-        if self.held and not transition.on_hold:
-            raise ExpungeError(
-                "is on legal hold" + ("" if kind == "held" else f"; {kind!r} waits for its release")
+            sources = ", ".join(status for status in Status if status in transition.sources) or "new"
+            raise TransitionError(
+                request, f"is {self.status}; {kind!r} can happen only to one that is {sources}"
             )
+        if transition.undone and self.status is Status.FAILED and self.before not in UNDONE:
+            raise TransitionError(
+                request,
+                f"failed after its batch was promoted; {kind!r} would leave copies that nobody purges: "
+                "expunge retry",
+            )
+        if self.held and not transition.on_hold:
+            waits = "" if kind == "held" else f"; {kind!r} waits for its release"
+            raise TransitionError(request, f"is on legal hold{waits}")
         if kind == "released" and not self.held:
-            raise ExpungeError("is not on hold")
+            raise TransitionError(request, "is not on hold")
         if transition.once and kind in self.seen:
-            raise ExpungeError(f"has been {kind} before; that is possible once")
+            raise TransitionError(request, f"has been {kind} before; that is possible once")
         held = kind == "held" or (self.held and kind != "released")
         target = self.before if transition.back else transition.target or self.status
         before = self.status if target is Status.FAILED and self.status is not target else self.before
         return State(target, held, before, self.seen | {kind})
 
 
-def state_of(kinds: Iterable[str]) -> State:
+def state_of(kinds: Iterable[str], transitions: Mapping[str, Transition], request: str = "") -> State:
     """Follow the events of one request, oldest first."""
     state = State()
     for kind in kinds:
-        state = state.after(kind)
+        state = state.follow(kind, transitions, request)
     return state
-
-
-def _sources(kind: str) -> str:
-    sources = TRANSITIONS[kind].sources
-    return ", ".join(status for status in Status if status in sources) or "new"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import ExpungeError
 from tasks.reporting import pages
-from tasks.requests.desk import Desk, Request
-from tasks.requests.ledger import Event
+from tasks.requests import events as facts
+from tasks.requests.chain import Event
+from tasks.requests.desk import Desk
+from tasks.requests.events import Fact, OfBatch
+from tasks.requests.request import Request
 from tasks.tracking import run_ids
+
+Matches = Callable[[Fact], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,45 +31,43 @@ class Step:
 
     def as_json(self) -> dict[str, Any]:
         """All fields."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
-def by_model(version: str) -> Callable[[Event], bool]:
+def by_model(version: str) -> Matches:
     """Events about a version of the registered model, or about weights by 12 digits of their SHA-256."""
 
-    def matches(event: Event) -> bool:
-        body = event.body
-        base = body.get("base") or {}
-        if version in (body.get("version"), base.get("version")):
+    def matches(fact: Fact) -> bool:
+        links = fact.links()
+        if version in (links.get("version"), links.get("base version")):
             return True
-        known = [body.get("weights"), base.get("weights")]
-        return len(version) >= 12 and any(isinstance(own, str) and own.startswith(version) for own in known)
+        known = [value for name, value in links.items() if "weights" in name]
+        return len(version) >= 12 and any(value.startswith(version) for value in known)
 
     return matches
 
 
-def by_run(run: str, root: Path) -> Callable[[Event], bool]:
+def by_run(run: str, root: Path) -> Matches:
     """Events about a run: a stage's or pipeline's key, MLflow's id of either, or a Prefect flow run's id."""
 
-    def matches(event: Event) -> bool:
-        keys = [*(event.body.get("runs") or {}).values(), event.body.get("pipeline") or ""]
-        flow = event.body.get("flow_run") or {}
-        named = flow.get("id") if isinstance(flow, dict) else flow
-        return run in keys or run == named or run in run_ids([key for key in keys if key], root).values()
+    def matches(fact: Fact) -> bool:
+        links = fact.links()
+        keys = [value for name, value in links.items() if name.startswith("run of ") or name == "pipeline"]
+        return run in keys or run == links.get("Prefect flow run") or run in run_ids(keys, root).values()
 
     return matches
 
 
-def by_commit(commit: str) -> Callable[[Event], bool]:
+def by_commit(commit: str) -> Matches:
     """Events about a Git commit, by seven digits or more."""
 
-    def matches(event: Event) -> bool:
-        return len(commit) >= 7 and str(event.body.get("commit", "")).startswith(commit)
+    def matches(fact: Fact) -> bool:
+        return len(commit) >= 7 and fact.links().get("commit", "").startswith(commit)
 
     return matches
 
 
-def requests_of(desk: Desk, matches: Callable[[Event], bool], what: str) -> list[Request]:
+def requests_of(desk: Desk, matches: Matches, what: str) -> list[Request]:
     """Return the requests that an event of this kind is about.
 
     Raises
@@ -72,15 +75,17 @@ def requests_of(desk: Desk, matches: Callable[[Event], bool], what: str) -> list
     ExpungeError
         If there is none.
     """
-    found = [request for request in desk.requests() if any(map(matches, request.events))]
+    about = {event.request for event in desk.ledger.events() if event.request and matches(event.fact)}
+    found = [row.request for row in desk.ledger.rows() if row.request in about or row.batch in about]
     if not found:
         raise ExpungeError(f"the ledger has no request that {what} is about")
-    return found
+    return [desk.show(request) for request in found]
 
 
 def trace(request: Request, root: Path) -> list[Step]:
-    """Return the chain of one request, oldest link first."""
-    return list(_steps(request.events, root))
+    """Return the chain of one request, with what its batch did, oldest link first."""
+    events = sorted([*request.events, *request.of_batch], key=lambda event: event.seq)
+    return list(_steps(events, root))
 
 
 def render(chains: Mapping[str, Sequence[Step]]) -> str:
@@ -89,76 +94,26 @@ def render(chains: Mapping[str, Sequence[Step]]) -> str:
 
 
 def _steps(events: Sequence[Event], root: Path) -> Iterator[Step]:
+    told_by_batch = {event.kind for event in events if isinstance(event.fact, facts.Attempt | facts.Audit)}
     for event in events:
-        tell = TELL.get(event.kind, _by_whom)
-        yield Step(event.seq, event.at, event.kind, tell(event.body), _ids(event.body, root))
+        fact = event.fact
+        if told_by_batch and isinstance(fact, facts.Started | facts.Audited) and not fact.told_here:
+            continue  # the batch's own event, just before it, tells more
+        yield Step(event.seq, event.at, event.kind, fact.told(), _ids(fact, root))
 
 
-def _ids(body: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Every name by which a link is found in another store."""
-    found = {
-        name: str(body[name])
-        for name in ("batch", "commit", "lock", "version", "certificate", "first", "pipeline")
-        if body.get(name)
-    }
-    weights = body.get("weights")
-    if isinstance(weights, str):
-        found["weights"] = weights
-    elif weights:
-        found |= {f"weights {name}": str(value) for name, value in weights.items()}
-    if base := body.get("base"):
-        found |= {f"base {name}": str(value) for name, value in base.items() if value}
-    flow = body.get("flow_run")
-    if flow:
-        found["Prefect flow run"] = str(flow["id"] if isinstance(flow, dict) else flow)
-    runs: Mapping[str, str] = body.get("runs") or {}
-    sent = run_ids([*runs.values(), str(body.get("pipeline") or "")], root)
-    for stage, key in runs.items():
-        found[f"run of {stage}"] = key
+def _ids(fact: Fact, root: Path) -> dict[str, str]:
+    """Every name by which a link is found in another store, MLflow's own ids of runs among them."""
+    found = dict(fact.links())
+    if (
+        isinstance(fact, OfBatch)
+        and not fact.told_here
+        and not isinstance(fact, facts.Closed | facts.Batched)
+    ):
+        return {}
+    keys = {name: key for name, key in found.items() if name.startswith("run of ") or name == "pipeline"}
+    sent = run_ids(keys.values(), root)
+    for name, key in keys.items():
         if key in sent:
-            found[f"MLflow run of {stage}"] = sent[key]
-    if body.get("pipeline") in sent:
-        found["MLflow run of the pipeline"] = sent[body["pipeline"]]
-    manifest: Mapping[str, str] = body.get("manifest") or {}
-    return found | {f"SHA-256 of {name}": value for name, value in manifest.items()}
-
-
-def _by_whom(body: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {body[name]}" for name in ("by", "reason", "error") if body.get(name))
-
-
-def _received(body: Mapping[str, Any]) -> str:
-    parts = [f"by {body.get('channel', '?')}"]
-    parts += [
-        f"{name} {body[name]}" for name in ("requester", "ground", "received_at", "due_at") if name in body
-    ]
-    return ", ".join(parts)
-
-
-def _audited(body: Mapping[str, Any]) -> str:
-    figures = body.get("figures") or {}
-    shown = [
-        f"{name} {figures[name]:.3f} [{figures.get(f'{name}/low', float('nan')):.3f}, "
-        f"{figures.get(f'{name}/high', float('nan')):.3f}]"
-        for name in ("audit/auc", "audit/val_acc_loss")
-        if name in figures
-    ]
-    return "; ".join([f"{body['method']}: {body['verdict']}", *shown, f"{body['decision']}: {body['why']}"])
-
-
-TELL: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "received": _received,
-    "rejected": lambda body: f"{len(body.get('problems', ()))} problem(s)",
-    "duplicate": lambda body: f"of {body.get('first')}",
-    "validated": lambda body: f"{len(body.get('samples', ()))} sample(s), as keyed digests",
-    "covered": lambda body: (
-        f"{len(body.get('samples', ()))} of its samples were erased with {body.get('batch')}"
-    ),
-    "batched": lambda body: f"{len(body.get('requests', ()))} request(s), {body.get('count')} sample(s)",
-    "started": lambda body: f"attempt {body.get('attempt')}: {body.get('method')}",
-    "audited": _audited,
-    "promoted": lambda body: f"{body.get('method')}, {body.get('guarantee')}, version {body.get('version')}",
-    "purged": lambda body: f"{len(body.get('checklist', ()))} lines in the checklist",
-    "closed": lambda _: "certificate written",
-}
-"""What to say of each kind of event; of the others, who did it and why."""
+            found["MLflow run of the pipeline" if name == "pipeline" else f"MLflow {name}"] = sent[key]
+    return found

@@ -44,6 +44,13 @@ PER_SAMPLE = ("tables/losses.csv",)
 MODEL_ID = re.compile("m-[0-9a-f]{32}")
 
 
+class LostRunError(ExpungeError):
+    """A run, or its model, that MLflow does not have.
+
+    It was not sent yet, was deleted, or the store is lost.
+    """
+
+
 @dataclass(frozen=True)
 class Version:
     """A version of the registered model.
@@ -107,6 +114,7 @@ class Models:
 
     def __init__(self, tracking: Tracking, name: str, root: Path) -> None:
         self.uri = store_uri(tracking.uri, root)
+        self.tracking = tracking
         self.timeout = tracking.timeout
         self.name = name
         self._connect(root)
@@ -280,14 +288,14 @@ class Models:
     def _run(self, key: str) -> Run:
         run = self._runs.find(key)
         if run is None:
-            raise ExpungeError(f"run {key} is not in MLflow; send it first: python -m tasks.tracking flush")
+            raise LostRunError(f"run {key} is not in MLflow; send it first: python -m tasks.tracking flush")
         return run
 
     def _model_of(self, run: Run) -> LoggedModel:
         for model in self._models_of(run):
             if model.status == LoggedModelStatus.READY:
                 return model
-        raise ExpungeError(f"run {run.data.tags[KEY]} has no model in MLflow")
+        raise LostRunError(f"run {run.data.tags[KEY]} has no model in MLflow")
 
     def _create_registered_model(self) -> None:
         try:

@@ -1,0 +1,80 @@
+"""What needs a person: said from the first minute, not once it is overdue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tasks.core.errors import ExpungeError
+from tasks.core.params import Params
+from tasks.processing import checkout
+from tasks.processing.reconcile import differences
+from tasks.requests import events as facts
+from tasks.requests.chain import stamp
+from tasks.requests.desk import Desk
+from tasks.requests.standing import Row
+from tasks.requests.states import Status
+from tasks.requests.suppression import Erased
+
+
+def what_needs_a_person(
+    desk: Desk, params: Params, root: Path, environ: Mapping[str, str], *, reconcile: bool = True
+) -> list[str]:
+    """Return one line for everything that nothing but a person can bring on.
+
+    Parameters
+    ----------
+    desk
+        Keeps the ledger.
+    params
+        Of the checkout.
+    root
+        The checkout.
+    environ
+        Names servers.
+    reconcile
+        Whether to compare MLflow, Prefect and ``data/base`` with the ledger, too.
+    """
+    found = [line for row in desk.rows(only_open=True) for line in _of_request(desk, row)]
+    found += _guarded(_record(desk, params, root))
+    if reconcile:
+        found += differences(desk, params, root, environ)
+    return found
+
+
+def _of_request(desk: Desk, row: Row) -> Iterator[str]:
+    name = f"request {row.request}"
+    if row.due_at is not None and row.due_at < stamp(desk.clock()):
+        held = ", and is on legal hold" if row.held else ""
+        yield f"{name} is overdue since {row.due_at[:10]}{held}"
+    if row.status is Status.FAILED:
+        yield f"{name} failed: expunge show {row.request} tells why; then expunge retry, refuse or withdraw"
+    if row.status is Status.VALIDATED and desk.settings.approval and not row.held:
+        yield f"{name} waits for approval: expunge approve {row.request}"
+    if row.status is Status.RECEIVED:
+        yield f"{name} is received and not resolved: make data/split readable (dvc repro split), then process"
+    if row.samples and not desk.keys.exists(row.request):
+        yield f"{name}: its key is lost; restore it from the backup of the keys, or refuse it"
+
+
+def _record(desk: Desk, params: Params, root: Path) -> Iterator[str]:
+    if refusal := checkout.why_elsewhere(desk, root):
+        yield refusal
+    if params.split.erased is None:
+        yield "params.yaml: split.erased is null, so nothing keeps erased samples out"
+    else:
+        Erased.read(Path(params.split.erased))
+    for hold in desk.holds():
+        if (
+            isinstance(hold.placed, facts.HoldPlaced)
+            and hold.placed.samples
+            and not desk.keys.exists(hold.id)
+        ):
+            yield f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"
+
+
+def _guarded(lines: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from lines
+    except ExpungeError as error:
+        yield str(error)

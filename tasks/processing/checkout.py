@@ -1,0 +1,74 @@
+"""Where requests are carried out: one checkout of one project for each ledger.
+
+Weights in production, originals and stores lie in a checkout; a second one would close requests that the
+first has not carried out. So the ledger says which it is, and every other is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import secrets
+from pathlib import Path
+
+from tasks.core import git
+from tasks.core.errors import ExpungeError
+from tasks.core.files import STATE, write_text
+from tasks.requests import events as facts
+from tasks.requests.desk import Desk
+
+NAME = STATE / "checkout"
+
+
+def name_of(root: Path) -> str:
+    """Return the checkout's own name, made at the first call; a copy of it elsewhere has another."""
+    path = root / NAME
+    if not path.exists():
+        write_text(path, f"{secrets.token_hex(16)}\n")
+    drawn = path.read_text(encoding="ascii").strip()
+    return hashlib.sha256(f"{drawn}\0{root.resolve()}".encode()).hexdigest()[:32]
+
+
+def settled(desk: Desk) -> facts.Settled | None:
+    """Return where the requests of the ledger are carried out."""
+    event = desk.ledger.last((facts.Settled.kind,))
+    return event.fact if event and isinstance(event.fact, facts.Settled) else None
+
+
+def why_elsewhere(desk: Desk, root: Path) -> str | None:
+    """Return why requests are not carried out in this checkout, or ``None`` if they are."""
+    there = settled(desk)
+    if there is None or there.checkout == name_of(root):
+        return None
+    if there.commit and not git.ask("cat-file", "-t", there.commit, root=root):
+        return (
+            "the ledger is that of another project, or the history was rewritten since: commit "
+            f"{there.commit[:10]} is not in this repository; name another ledger (requests.ledger), "
+            "or: expunge settle --reason …"
+        )
+    return (
+        "the requests of this ledger are carried out in another checkout, on "
+        f"{there.host or 'another machine'}; "
+        "run expunge process there, or, if that one is gone, move them here: expunge settle --reason …"
+    )
+
+
+def settle(desk: Desk, root: Path, *, by: str, reason: str | None = None) -> None:
+    """Record that requests are carried out here from now on."""
+    commit = git.ask("rev-parse", "HEAD", root=root) or None
+    host = platform.node()
+    desk.record(facts.Settled(checkout=name_of(root), host=host, commit=commit, by=by, reason=reason))
+
+
+def ensure(desk: Desk, root: Path, by: str) -> None:
+    """See that requests are carried out here; the first time, record it.
+
+    Raises
+    ------
+    ExpungeError
+        If they are carried out elsewhere.
+    """
+    if refusal := why_elsewhere(desk, root):
+        raise ExpungeError(refusal)
+    if settled(desk) is None:
+        settle(desk, root, by=by)

@@ -1,0 +1,202 @@
+"""A table beside the events for reading: where each request stands, and when it is due.
+
+It is derived: every row follows from the events of its request, and is written with them in one transaction.
+It can be dropped at any time; the next write makes it again. Nothing is decided by it alone: whether an event
+may happen is told by the events (:mod:`tasks.requests.states`). :func:`differences` holds it against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
+
+from tasks.requests import events as facts
+from tasks.requests.chain import Event, Head
+from tasks.requests.events import TRANSITIONS
+from tasks.requests.states import ENDED, State, Status
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+
+_METADATA = MetaData()
+
+STANDING = Table(
+    "expunge_standing",
+    _METADATA,
+    Column("request", String(64), primary_key=True),
+    Column("seq", BIG, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("before", String(16)),
+    Column("held", Boolean, nullable=False),
+    Column("open", Boolean, nullable=False, index=True),
+    Column("received_at", String(32)),
+    Column("due_at", String(32)),
+    Column("requester", String(64), index=True),
+    Column("ground", String(32)),
+    Column("batch", String(64), index=True),
+    Column("first", String(64), index=True),
+    Column("samples", BIG),
+)
+
+UPTO = Table(
+    "expunge_standing_upto",
+    _METADATA,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+)
+"""The event up to which the table is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where a request stands."""
+
+    request: str
+    seq: int
+    status: Status
+    before: Status | None = None
+    held: bool = False
+    received_at: str | None = None
+    due_at: str | None = None
+    requester: str | None = None
+    ground: str | None = None
+    batch: str | None = None
+    first: str | None = None
+    samples: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is still to be done."""
+        return self.status not in ENDED
+
+    def after(self, event: Event, state: State) -> Row:
+        """Return the row after an event that led to a state."""
+        changed = replace(
+            self, seq=event.seq, status=state.status or self.status, before=state.before, held=state.held
+        )
+        match event.fact:
+            case facts.Received(received_at=received, due_at=due, requester=requester, ground=ground):
+                return replace(
+                    changed, received_at=received or event.at, due_at=due, requester=requester, ground=ground
+                )
+            case facts.Validated(samples=samples):
+                return replace(changed, samples=len(samples))
+            case facts.Extended(due_at=due):
+                return replace(changed, due_at=due or self.due_at)
+            case facts.Behind(first=first) | facts.Duplicate(first=first):
+                return replace(changed, first=first)
+            case facts.Advanced():
+                return replace(changed, first=None)
+            case facts.Batched(batch=batch):
+                return replace(changed, batch=batch)
+            case facts.Unbatched():
+                return replace(changed, batch=None)
+        return changed
+
+
+def follow(entries: Iterable[Event]) -> dict[str, Row]:
+    """Derive the rows from events, oldest first."""
+    rows: dict[str, Row] = {}
+    states: dict[str, State] = {}
+    for event in entries:
+        if event.request is None or event.kind not in TRANSITIONS:
+            continue
+        name = event.request
+        state = states.get(name, State()).follow(event.kind, TRANSITIONS, name)
+        states[name] = state
+        before = rows.get(name) or Row(name, event.seq, state.status or Status.RECEIVED)
+        rows[name] = before.after(event, state)
+    return rows
+
+
+def create(connection: Connection) -> None:
+    """Make the table if it is not there."""
+    if not inspect(connection).has_table(UPTO.name):
+        _METADATA.create_all(connection)
+
+
+def upto(connection: Connection) -> Head | None:
+    """Return the event up to which the table is right; ``None`` if there is no table."""
+    if not inspect(connection).has_table(UPTO.name):
+        return None
+    row = connection.execute(select(UPTO.c.seq, UPTO.c.hash)).first()
+    return Head(*row) if row else Head()
+
+
+def rebuild(connection: Connection, entries: Iterable[Event], head: Head) -> None:
+    """Write the table anew."""
+    connection.execute(delete(STANDING))
+    rows = [_values(row) for row in follow(entries).values()]
+    if rows:
+        connection.execute(insert(STANDING), rows)
+    settle(connection, head)
+
+
+def settle(connection: Connection, head: Head) -> None:
+    """Note that the table is right up to an event."""
+    connection.execute(delete(UPTO))
+    connection.execute(insert(UPTO).values(seq=head.seq, hash=head.hash))
+
+
+def write(connection: Connection, event: Event, state: State) -> None:
+    """Bring the row of an event's request up to date."""
+    name = event.request or ""
+    before = next(iter(rows(connection, request=name)), None)
+    row = (before or Row(name, event.seq, state.status or Status.RECEIVED)).after(event, state)
+    if before is None:
+        connection.execute(insert(STANDING).values(**_values(row)))
+    else:
+        connection.execute(update(STANDING).where(STANDING.c.request == name).values(**_values(row)))
+
+
+def rows(
+    connection: Connection,
+    *,
+    request: str | None = None,
+    requester: str | None = None,
+    batch: str | None = None,
+    only_open: bool = False,
+) -> Iterator[Row]:
+    """Read rows, in the order in which the requests came."""
+    query = select(STANDING).order_by(STANDING.c.received_at, STANDING.c.request)
+    for column, value in (
+        (STANDING.c.request, request),
+        (STANDING.c.requester, requester),
+        (STANDING.c.batch, batch),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if only_open:
+        query = query.where(STANDING.c.open.is_(True))
+    for found in connection.execute(query).mappings():
+        values = {name: found[name] for name in Row.__slots__}
+        values["status"] = Status(values["status"])
+        values["before"] = Status(values["before"]) if values["before"] else None
+        yield Row(**values)
+
+
+def differences(connection: Connection, entries: Iterable[Event]) -> list[str]:
+    """Return the requests whose row is not what their events tell."""
+    derived = follow(entries)
+    there = {row.request: row for row in rows(connection)}
+    return sorted(name for name in derived.keys() | there.keys() if derived.get(name) != there.get(name))
+
+
+def _values(row: Row) -> dict[str, object]:
+    values = asdict(row)
+    return values | {"status": str(row.status), "before": row.before and str(row.before), "open": row.open}
