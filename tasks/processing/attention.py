@@ -9,7 +9,6 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.processing import checkout
 from tasks.processing.reconcile import differences
-from tasks.requests import events as facts
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.standing import Row

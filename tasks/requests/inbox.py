@@ -30,7 +30,9 @@ def waits() -> bool:
     return any(folder.is_dir() and any(folder.iterdir()) for folder in (INBOX, CLAIMED))
 
 
-def take(desk: Desk, catalogue: Catalogue, *, settled: float = SETTLED) -> Iterator[tuple[str, Receipt]]:
+def take(
+    desk: Desk, catalogue: Catalogue | None, *, settled: float = SETTLED
+) -> Iterator[tuple[str, Receipt | str]]:
     """Submit the files in the inbox, oldest claim first; yield each file's name and receipt.
 
     Hidden files, folders and files that changed a moment ago are left where they are.
@@ -53,7 +55,7 @@ def take(desk: Desk, catalogue: Catalogue, *, settled: float = SETTLED) -> Itera
             yield _submit(desk, catalogue, path.rename(CLAIMED / f"{new_id(desk.clock())}.{path.name}"))
 
 
-def _submit(desk: Desk, catalogue: Catalogue, path: Path) -> tuple[str, Receipt]:
+def _submit(desk: Desk, catalogue: Catalogue | None, path: Path) -> tuple[str, Receipt]:
     request, _, name = path.name.partition(".")
     receipt = desk.submit(_content(path), name, catalogue, channel="inbox", request=request)
     if receipt.request.state.status is Status.REJECTED:

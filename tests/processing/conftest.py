@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from tasks.processing.dvc_repro import run_stages
 from tasks.processing.processor import Processor
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Request
+from tasks.requests.desk import Desk
+from tasks.requests.request import Request
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
 from tasks.requests.settings import load_settings

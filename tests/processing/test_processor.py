@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tasks.core.params import load
 from tasks.engine.weights import tensor_digest
 from tasks.erasure.purge import Purge, verify
 from tasks.processing.repository import anchors_in_git
-from tasks.requests.ledger import check_chain, latest
+from tasks.requests import events as facts
+from tasks.requests.chain import check_chain
 from tasks.requests.production import models
 from tasks.samples.manifest import Manifest, Samples
 from tests.processing.conftest import Checkout, names
@@ -23,7 +25,9 @@ from tests.processing.quick import quick
 
 __all__ = ["quick"]
 
-LIFE = ["received", "validated", "batched", "started", "audited", "promoted", "purged", "closed"]
+LIFE = [
+    "received", "validated", "batched", "started", "audited", "promoted", "purging", "purged", "closed",
+]  # fmt: skip
 
 
 def ids_in_data() -> set[str]:
@@ -53,10 +57,11 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     assert Path("params.yaml").read_text() == before
     events = checkout.desk.ledger.events()
     anchors = anchors_in_git(checkout.root)
-    assert len(anchors) == 2
+    assert len(anchors) == 3  # promoted, purged, and the end of the run
     check_chain(events, anchors)
-    promoted = next(event.body for event in events if event.kind == "promoted")
-    assert promoted["guarantee"] == "exact"
+    promoted = checkout.desk.show(request).common(facts.Promotion)
+    assert promoted is not None
+    assert promoted.guarantee == "exact"
     assert checkout.repository.git("status", "--porcelain", "-uno") == ""
     assert Path(f"data/requests/certificates/{request}.json").exists()
     checkout.repository.dvc("repro", "split")
@@ -112,20 +117,21 @@ def test_no_weights_survive_but_those_in_production_however_many_requests(
     checkout.repository.dvc("repro", "--force", "train")
     checkout.repository.commit("first run")
     requests, superseded = [], set()
+    checkout.time = datetime.now(UTC)  # the command line goes by the machine's clock
     for number, chain in enumerate([[], ["none"]]):
         checkout.set(chain=chain, inconclusive="promote", batch_size=number + 1)
         requests.append(checkout.submit(*names(number, 1, 2)).id)
         checkout.repository.run("python", "-m", "tasks.cli", "process")
         checkout.repository.run("python", "-m", "tasks.tracking", "flush")
-        events = checkout.desk.show(requests[-1]).events
-        started, promoted = latest(events, "started"), latest(events, "promoted")
+        shown = checkout.desk.show(requests[-1])
+        started, promoted = shown.common(facts.Attempt), shown.common(facts.Promotion)
         assert started is not None
         assert promoted is not None
-        superseded.add(started.body["base"]["weights"])
+        superseded.add(started.base.weights)
         registry = models(load(), checkout.root)
         assert registry is not None
-        assert [version.version for version in registry.versions()] == [promoted.body["version"]]
-        assert weights_in(checkout.root) == {promoted.body["weights"]}
+        assert [version.version for version in registry.versions()] == [promoted.version]
+        assert weights_in(checkout.root) == {promoted.weights}
     assert len(superseded) == 2
     purge = Purge(checkout.root, load(), checkout.desk, {})
     for request in requests:
@@ -144,9 +150,10 @@ def test_a_second_request_for_the_same_sample_during_processing_is_covered(
     assert checkout.status(first.id) == "closed"
     assert checkout.kinds(second.id) == ["received", "validated", "covered"]
     assert checkout.process(quick) == []
-    assert checkout.kinds(second.id)[-5:] == LIFE[-5:]
-    audited = next(event for event in checkout.desk.show(second.id).events if event.kind == "audited")
-    assert audited.body["verdict"] == "not needed"
+    assert checkout.kinds(second.id)[-6:] == LIFE[-6:]
+    audit = checkout.desk.show(second.id).common(facts.Audit)
+    assert audit is not None
+    assert audit.verdict == "not needed"
 
 
 def test_nothing_is_begun_with_uncommitted_code(checkout: Checkout) -> None:
@@ -160,8 +167,8 @@ def test_the_chain_falls_back_to_retraining(checkout: Checkout, quick: Any) -> N
     checkout.set(chain=["none", "reinit"])
     request = checkout.submit(*names(0, 1))
     assert checkout.process(quick) == []
-    methods = [e.body["method"] for e in checkout.desk.show(request.id).events if e.kind == "started"]
-    assert methods == ["none", "retrain"]
+    methods = [attempt.method for attempt in checkout.desk.show(request.id).all_common(facts.Attempt)]
+    assert methods == ["retrain"]  # one sample cannot reach a verdict, so nothing else is tried
 
 
 def test_a_whole_class_can_be_forgotten(checkout: Checkout, quick: Any) -> None:
@@ -176,14 +183,14 @@ def test_a_whole_class_can_be_forgotten(checkout: Checkout, quick: Any) -> None:
 def test_a_hold_keeps_the_samples_until_it_is_released(checkout: Checkout, quick: Any) -> None:
     (name,) = names(0, 7)
     held = checkout.submit(name)
-    checkout.desk.decide("held", held.id, by="legal", reason="a lawsuit")
+    checkout.desk.decide(facts.Held(by="legal", reason="a lawsuit"), held.id)
     other = checkout.submit(name, *names(0, 8), requester="crm:2")
     assert checkout.process(quick) == []
     assert checkout.status(held.id) == "validated"
     assert checkout.status(other.id) == "promoted"
     assert Path("data/images", name).exists()
     assert any("legal hold" in line for line in checkout.logged)
-    checkout.desk.decide("released", held.id, by="legal", reason="it is over")
+    checkout.desk.decide(facts.Released(by="legal", reason="it is over"), held.id)
     assert checkout.process(quick) == []
     assert checkout.process(quick) == []
     assert checkout.status(held.id) == checkout.status(other.id) == "closed"
