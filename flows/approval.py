@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from tasks.core.errors import ExpungeError
+from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.settings import load_settings
 
@@ -65,8 +66,8 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
         with chdir(ROOT):
             desk = Desk.open(load_settings(), os.environ, ROOT)
             found = desk.show(request)
-            found.state.after("approved")
-        ground = found.events[0].body.get("ground")
+            found.state.follow(facts.Approved.kind, facts.TRANSITIONS, request)
+        ground = found.received.ground
         about = (
             f"Request {found.id}: {found.count} sample(s), ground {ground}, due {(found.due_at or '')[:10]}"
         )
@@ -75,11 +76,11 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
         form = Approval.with_initial_data(description=about)
         decision = wait(wait_for_input=form, timeout=wait_seconds)
         with chdir(ROOT):
-            kind = "approved" if decision.decision == "approve" else "refused"
-            desk.decide(kind, request, by=decision.by, reason=decision.reason)
+            kind = facts.Approved if decision.decision == "approve" else facts.Refused
+            desk.decide(kind(by=decision.by, reason=decision.reason), request)
     except ExpungeError as error:
-        return Failed(message=f"request {request} {error}" if str(error).startswith("is ") else str(error))
-    return Completed(message=f"request {request} {kind} by {decision.by}")
+        return Failed(message=str(error))
+    return Completed(message=f"request {request} {kind.kind} by {decision.by}")
 
 
 def ask_for(waiting: Collection[str], log: logging.Logger | logging.LoggerAdapter[Any]) -> None:

@@ -21,6 +21,14 @@ from tasks.requests.states import Status
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def _catalogue() -> Catalogue | None:
+    """The samples that there are; ``None`` while the data cannot be read: it is resolved later then."""
+    try:
+        return Catalogue.load()
+    except ExpungeError:
+        return None
+
+
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.
 @flow(name="submit-request", persist_result=False)
 def submit_request(submission: dict[str, Any]) -> Any:
@@ -39,7 +47,7 @@ def submit_request(submission: dict[str, Any]) -> Any:
             receipt = desk.submit(
                 json.dumps(submission).encode(),
                 "parameters.json",
-                Catalogue.load(),
+                _catalogue(),
                 channel="prefect",
                 request=new_id(flow_run.scheduled_start_time, suffix=str(flow_run.id)[:8]),
                 flow_run=str(flow_run.id),

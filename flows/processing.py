@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import chdir
 from pathlib import Path
@@ -28,13 +29,14 @@ from tasks import journal
 from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import only_writer
 from tasks.core.params import load
-from tasks.processing.processor import Processor, restore_params
-from tasks.requests import inbox
-from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Request
-from tasks.requests.ledger import latest
+from tasks.processing import parameters
+from tasks.processing.dvc_repro import StageFailedError
+from tasks.processing.processor import Processor
+from tasks.requests import events as facts
+from tasks.requests.desk import Desk
+from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
-from tasks.requests.states import Status
+from tasks.requests.states import NEXT, Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,12 +59,9 @@ def process_requests(
     log = get_run_logger()
     try:
         with chdir(ROOT), only_writer(Path("pipeline")):
-            restore_params()
+            parameters.restore()
             desk = Desk.open(load_settings(), os.environ, ROOT)
-            for name, receipt in inbox.take(desk, Catalogue.load()) if inbox.waits() else ():
-                log.info(
-                    "Inbox: %s: request %s is %s", name, receipt.request.id, receipt.request.state.status
-                )
+            before = desk.ledger.head().seq
             processor = Processor(
                 root=ROOT,
                 desk=desk,
@@ -73,15 +72,16 @@ def process_requests(
             )
             problems = processor.process()
             if desk.settings.approval:
-                ask_for([each.id for each in desk.requests() if each.state.status is Status.VALIDATED], log)
-            _report(desk)
+                waiting = [row for row in desk.rows(only_open=True) if row.status is Status.VALIDATED]
+                ask_for([row.request for row in waiting if not row.held], log)
+            _report(desk, before)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))
     except ExpungeError as error:
         return Failed(message=str(error))
     if problems:
         return Failed(message="; ".join(problems))
-    counts = _counts(desk)
+    counts = Counter(str(row.status) for row in desk.rows())
     return Completed(
         message=", ".join(f"{count} {status}" for status, count in counts.items()) or "no requests"
     )
@@ -95,7 +95,7 @@ def _stages(retries: int, retry_delay: int) -> Callable[[str, Mapping[str, str]]
                 ROOT, plan(ROOT, target), record, retries=retries, retry_delay=retry_delay, tags=tags
             )
             if failure := _failure(outcomes):
-                raise ExpungeError(failure)
+                raise StageFailedError(failure)
             return record.key
 
     return run
@@ -105,24 +105,19 @@ def _failure(outcomes: Mapping[str, Outcome]) -> str:
     return next((f"{stage}: {end.note}" for stage, end in outcomes.items() if end.status == "error"), "")
 
 
-def _counts(desk: Desk) -> dict[str, int]:
-    found = [str(request.state.status) for request in desk.requests()]
-    return {status: found.count(status) for status in dict.fromkeys(found)}
-
-
-def _report(desk: Desk) -> None:
+def _report(desk: Desk, before: int) -> None:
     """Show the open requests, and what ended in this run, as an artifact."""
-    shown = [request for request in desk.requests() if request.open or _touched_here(request)]
+    shown = [row for row in desk.rows() if row.open or row.seq > before]
     rows = [
         [
-            f"`{request.id}`",
-            str(request.state.status),
-            (request.due_at or "")[:10],
-            request.next,
-            *_became(request),
-            request.batch or "",
+            f"`{row.request}`",
+            str(row.status),
+            (row.due_at or "")[:10],
+            NEXT.get(row.status, "nothing"),
+            *_became(desk.show(row.request)),
+            row.batch or "",
         ]
-        for request in shown
+        for row in shown
     ]
     create_markdown_artifact(
         "# Requests\n\n"
@@ -135,20 +130,12 @@ def _report(desk: Desk) -> None:
 
 def _became(request: Request) -> list[str]:
     """Model version, commit and the certificate's SHA-256, as far as there are any."""
-    promoted, closed = latest(request.events, "promoted"), latest(request.events, "closed")
+    promoted, closed = request.common(facts.Promotion), request.latest(facts.Closed)
     return [
-        str(promoted.body["version"] or "") if promoted else "",
-        f"`{promoted.body['commit'][:10]}`" if promoted else "",
-        f"`{closed.body['certificate'][:12]}`" if closed else "",
+        str(promoted.version or "") if promoted else "",
+        f"`{(promoted.commit or '')[:10]}`" if promoted else "",
+        f"`{(closed.certificate or '')[:12]}`" if closed else "",
     ]
-
-
-def _touched_here(request: Request) -> bool:
-    return any(
-        (event.body.get("flow_run") or {}) and event.body["flow_run"]["id"] == str(flow_run.id)
-        for event in request.events
-        if event.kind == "started"
-    )
 
 
 def main() -> int:

@@ -57,6 +57,20 @@ class Moments:
         """Read sums as an event keeps them: ``count``, ``sum``, ``squares``, ``nonmembers``."""
         return cls(int(sums["count"]), sums["sum"], sums["squares"], int(sums["nonmembers"]))
 
+    @classmethod
+    def merged(cls, groups: Sequence[Moments]) -> Moments | None:
+        """Sum groups up; the non-members become as many as give the same uncertainty together."""
+        count = sum(group.count for group in groups)
+        if not count:
+            return None
+        shared = sum(group.count / count / math.sqrt(12 * group.nonmembers) for group in groups)
+        return cls(
+            count,
+            sum(group.total for group in groups),
+            sum(group.squares for group in groups),
+            max(1, round(1 / (12 * shared**2))),
+        )
+
     def as_sums(self) -> dict[str, float]:
         """Return them as an event keeps them."""
         return {

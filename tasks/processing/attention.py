@@ -64,11 +64,7 @@ def _record(desk: Desk, params: Params, root: Path) -> Iterator[str]:
     else:
         Erased.read(Path(params.split.erased))
     for hold in desk.holds():
-        if (
-            isinstance(hold.placed, facts.HoldPlaced)
-            and hold.placed.samples
-            and not desk.keys.exists(hold.id)
-        ):
+        if hold.placed.samples and not desk.keys.exists(hold.id):
             yield f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"
 
 

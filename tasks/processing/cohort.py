@@ -77,15 +77,21 @@ def audit_production(desk: Desk, params: Params, root: Path) -> CohortAudit:
     return CohortAudit(verdict, text, tuple(alarms))
 
 
+TOLD = (facts.Audit, facts.Promotion, facts.CohortPooled, facts.Audited, facts.Promoted)
+
+
 def _groups(desk: Desk) -> list[Moments]:
     """What was kept of the members of each batch whose result was promoted: sums, never single scores."""
     found: dict[str, Moments] = {}
     promoted: set[str] = set()
-    kinds = (facts.Audit.kind, facts.Promotion.kind, facts.Audited.kind, facts.Promoted.kind)
+    kinds = [fact.kind for fact in TOLD]
     for event in desk.ledger.events(kinds=kinds):
         match event.fact:
             case facts.Audit(pooled=pooled) if pooled:
                 found[event.request or ""] = Moments.of_sums(pooled)
+            case facts.CohortPooled(pooled=pooled):
+                found[event.hash] = Moments.of_sums(pooled)
+                promoted.add(event.hash)
             case facts.Audited(batch=batch, told_here=told) if told.get("placements"):  # a ledger of before
                 placements = [float(value) for value in told["placements"]]
                 found[batch] = Moments.of_placements(placements, int(told["figures"]["audit/count"]))

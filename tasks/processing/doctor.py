@@ -50,7 +50,7 @@ def examine(desk: Desk, params: Params, root: Path, environ: Mapping[str, str]) 
         ("folder of keys", lambda: _folder(desk)),
         ("checkout", lambda: _checkout(desk, root)),
         ("Git", lambda: _git(root)),
-        ("list of what was erased", lambda: _erased(desk, params)),
+        ("list of what was erased", lambda: _erased(params)),
         ("data/base", lambda: _base(desk)),
         ("alias production", lambda: _alias(desk, params, root)),
         ("DVC cache", lambda: _cache(root)),
@@ -128,7 +128,7 @@ def _git(root: Path) -> Finding:
     return Finding("Git", "well", "everything is committed")
 
 
-def _erased(desk: Desk, params: Params) -> Finding:
+def _erased(params: Params) -> Finding:
     if params.split.erased is None:
         found = "split.erased is null in params.yaml: nothing keeps erased samples out"
         return Finding("list of what was erased", "needs care", found, "name the list")

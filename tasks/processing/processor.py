@@ -23,9 +23,10 @@ from tasks.core.params import Params, in_use, load
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.purge import Purge, purgeable
 from tasks.metrics.pooled import Moments
-from tasks.processing import checkout, parameters, production, steplog
+from tasks.processing import checkout, parameters, pooling, production, steplog
 from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
+from tasks.processing.dvc_repro import StageFailedError
 from tasks.processing.gate import Decision, Losses, decide, first_method, following, worn_out
 from tasks.processing.repository import OURS, Repository
 from tasks.requests import events as facts
@@ -51,10 +52,6 @@ OF_ALL = ("audit/val_acc_loss", "audit/count")
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
-
-
-class StageFailedError(ExpungeError):
-    """A stage of the pipeline failed."""
 
 
 class GateError(ExpungeError):
@@ -448,6 +445,10 @@ class Processor:
         params: Mapping[str, Any] = MappingProxyType({}),
     ) -> Batch:
         shared = figures.get("audit/count", 0) >= SHARED
+        placed = verdict["placements"]
+        moments = Moments.of_placements(placed, len(placed))  # as many non-members were drawn
+        if not shared:
+            pooling.keep(self.desk, batch.id, moments)
         audit = facts.Audit(
             attempt=self._attempt(batch).attempt,
             method=method,
@@ -458,7 +459,7 @@ class Processor:
             decision=str(decision[0]),
             why=decision[1],
             figures={name: value for name, value in figures.items() if shared or name.startswith(OF_ALL)},
-            pooled=_sums(verdict["placements"]) if shared else {},
+            pooled=moments.as_sums() if shared else {},
             runs=dict(runs),
             pipeline=pipeline,
             params=dict(params),
@@ -543,6 +544,7 @@ class Processor:
             for name, told in covered.items():
                 if writer.state(name).status in OPEN:
                     writer.append(facts.Covered(batch=batch.id, **told), name)
+        pooling.pool(self.desk)
         IDS_FILE.unlink(missing_ok=True)
         if alarm := worn_out(self._losses({}, tuple(audit.runs)), self.desk.settings) if audit.runs else None:
             self.log(f"{batch.id}: {alarm}")
@@ -699,11 +701,6 @@ def _result(stages: Mapping[str, str] | Sequence[str]) -> str:
 
 def _manifest() -> dict[str, str]:
     return {name: digest(SPLIT / name, "sha256") for name in ("samples.csv", "manifest.csv")}
-
-
-def _sums(placements: Sequence[float]) -> dict[str, float]:
-    """Sum up the placements of the members, of which as many non-members were drawn."""
-    return Moments.of_placements(placements, len(placements)).as_sums()
 
 
 def _shown(losses: Losses) -> str:

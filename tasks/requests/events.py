@@ -650,6 +650,18 @@ class CohortAudited(Fact, kind="cohort-audited"):
         return f"{self.verdict}, {self.count} sample(s)"
 
 
+class CohortPooled(Fact, kind="cohort-pooled"):
+    """Sums over the placements of the members of small batches together; ``of``: SHA-256 of the batches."""
+
+    pooled: Mapping[str, float]
+    batches: int
+    of: str
+
+    def told(self) -> str:
+        """Say it in one line."""
+        return f"{self.pooled.get('count', 0):.0f} samples of {self.batches} batches"
+
+
 class HoldPlaced(Decision, kind="hold-placed"):
     """A standing hold: requests of this requester, or for these samples, are held, whenever they come.
 

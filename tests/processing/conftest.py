@@ -20,9 +20,9 @@ from tasks.processing.dvc_repro import run_stages
 from tasks.processing.processor import Processor
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
-from tasks.requests.request import Request
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
+from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
 from tests.functional.repository import Repository, environment
 

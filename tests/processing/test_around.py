@@ -15,13 +15,14 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import digest
 from tasks.core.params import load
 from tasks.erasure.purge import Purge, verify
-from tasks.processing import production
+from tasks.processing import production, steplog
 from tasks.processing.cohort import audit_production
 from tasks.processing.reconcile import differences
 from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
-from tasks.requests.ledger import Event
-from tasks.requests.production import BASE
+from tasks.requests import events as facts
+from tasks.requests.chain import Event
+from tasks.requests.production import BASE, changes
 from tasks.requests.summary import summarise
 from tasks.requests.suppression import Erased
 from tests.processing.conftest import Checkout, names
@@ -31,26 +32,27 @@ __all__ = ["quick"]
 
 
 def event(seq: int, kind: str, version: str, request: str | None = None) -> Event:
-    return Event(seq, "", kind, request, {"version": version, "weights": version * 8}, "")
+    body = {"version": version, "weights": version * 8, "method": "none", "guarantee": "approximate"}
+    return Event(seq, "", kind, request, json.dumps(body), "")
 
 
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
         ("3", None),
-        ("2", "version 2 knows samples that were erased since, for r3"),
-        ("1", "version 1 knows samples that were erased since, for r2, r3"),
+        ("2", "version 2 knows samples that were erased since, by r3"),
+        ("1", "version 1 knows samples that were erased since, by r2, r3"),
         ("9", "version 9 was never in production"),
     ],
 )
 def test_only_what_knows_nothing_erased_may_return(version: str, reason: str | None) -> None:
     events = [
         event(1, "adopted", "1"),
-        event(2, "promoted", "2", "r2"),
-        event(3, "promoted", "3", "r3"),
-        event(4, "promoted", "3", "r4"),
+        event(2, "promoted", "2", "r2"),  # as a ledger of before tells it, and as it is told now
+        event(3, "batch-promoted", "3", "r3"),
+        event(4, "batch-promoted", "3", "r4"),
     ]
-    found = why_forbidden(events, version)
+    found = why_forbidden(changes(events), version)
     assert found is None if reason is None else (found or "").startswith(reason)
 
 
@@ -90,12 +92,22 @@ def test_small_requests_are_judged_together_and_a_change_is_told(checkout: Check
     for number in range(3):
         checkout.submit(*names(number, *range(7)))
         assert checkout.process(quick) == []
+        kept = json.loads(next(checkout.keys.folder.glob("cohort-*.json")).read_text())
+        told = [
+            event.raw["pooled"]["count"] for event in checkout.desk.ledger.events(kinds=("cohort-pooled",))
+        ]
+        # of fewer than 20 members the record tells nothing, not even their sum
+        assert sum(sums["count"] for sums in kept.values()) < 20
+        assert all(count >= 20 for count in told)
+        assert "placements" not in json.dumps([event.raw for event in checkout.desk.ledger.events()])
     found = audit_production(checkout.desk, load(), checkout.root)
-    assert found.body["count"] >= 9  # as many as val has to compare with
-    with checkout.desk.ledger.writing() as writer:
-        writer.append("cohort-audited", verdict="something else")
+    recorded = checkout.desk.ledger.last((facts.CohortAudited.kind,))
+    assert recorded is not None
+    assert recorded.raw.get("count", 0) == sum(told)
+    checkout.desk.record(facts.CohortAudited(verdict="something else"))
     again = audit_production(checkout.desk, load(), checkout.root)
     assert again.alarms == (f"the cohort's verdict was something else and is {again.verdict} now",)
+    assert found.alarms == ()
 
 
 def test_sealed_weights_stay_until_their_date(checkout: Checkout, quick: Any) -> None:
@@ -106,8 +118,9 @@ def test_sealed_weights_stay_until_their_date(checkout: Checkout, quick: Any) ->
     assert weights
     assert checkout.process(quick) == []
     assert all(path.exists() for path in weights)
-    purged = next(event for event in checkout.desk.show(request.id).events if event.kind == "purged")
-    results = [item["result"] for item in purged.body["checklist"]]
+    purged = checkout.desk.show(request.id).common(facts.Purge)
+    assert purged is not None
+    results = [line.result for line in purged.checklist]
     assert "retained until 2027-12-31: a lawsuit" in results
 
 
@@ -135,9 +148,9 @@ def test_samples_that_were_lost_before_their_batch_are_left_out_by_training_anew
     run_stages("train", {})
     assert holding(pixels, Path(".dvc/cache")) != []
     assert checkout.process(quick) == []
-    events = checkout.desk.show(request.id).events
-    started = next(event.body for event in events if event.kind == "started")
-    assert (started["method"], started["lost"]) == ("retrain", 1)
+    attempt = checkout.desk.show(request.id).common(facts.Attempt)
+    assert attempt is not None
+    assert (attempt.method, attempt.lost) == ("retrain", 1)
     assert checkout.status(request.id) == "closed"
     assert holding(pixels, Path(".dvc/cache")) == []
 
@@ -189,7 +202,7 @@ def test_the_summary_counts_what_was_closed_and_how(checkout: Checkout, quick: A
     checkout.submit(*names(0, 1))
     checkout.submit(*names(0, 1))
     assert checkout.process(quick) == []
-    found = summarise(checkout.desk.requests(), checkout.time)
+    found = summarise(checkout.desk, checkout.time)
     assert found["requests"] == 2
     assert found["by status"] == {"closed": 1, "duplicate": 1}
     assert found["by method"] == {"retrain": 1}
@@ -222,7 +235,8 @@ def test_a_pipeline_run_between_audit_and_promotion_does_no_harm(
     with monkeypatch.context() as patch:
         patch.setattr(where, name, full_disk)
         (problem,) = checkout.process(quick)
-    assert "No space left" in problem
+    assert "failed where it was audited (system)" in problem
+    assert "No space left" in steplog.last(checkout.desk.show(request).batch or "")
     assert checkout.status(request) == "failed"
     info = json.loads(Path("data/retrain/weights.json").read_text())
     Path("data/retrain/weights.json").write_text(json.dumps(info | {"sha256": "1" * 64}))
@@ -243,10 +257,10 @@ def test_requests_of_a_batch_that_a_person_takes_apart_are_both_carried_out(
         raise ExpungeError("no")
 
     checkout.process(broken)
-    checkout.desk.decide("retried", first, by="me")
+    checkout.desk.decide(facts.Retried(by="me"), first)
     assert checkout.process(quick) == []
     assert (checkout.status(first), checkout.status(second)) == ("closed", "failed")
-    checkout.desk.decide("retried", second, by="me")
+    checkout.desk.decide(facts.Retried(by="me"), second)
     assert checkout.process(quick) == []
     assert checkout.status(second) == "closed"
     subjects = checkout.repository.git("log", "--format=%s").splitlines()
