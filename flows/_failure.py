@@ -28,11 +28,14 @@ class StageError(Exception):
         One line: the last thing the stage said, and how it ended.
     transient
         Whether another try can help.
+    ending
+        How it ended, without what the stage said, which may name samples.
     """
 
-    def __init__(self, message: str, *, transient: bool) -> None:
+    def __init__(self, message: str, *, transient: bool, ending: str = "") -> None:
         super().__init__(message)
         self.transient = transient
+        self.ending = ending or message
 
 
 def failure(said: Sequence[str], status: int) -> StageError:
@@ -49,7 +52,12 @@ def failure(said: Sequence[str], status: int) -> StageError:
     code = int(exited["status"])
     own = [line for line in said[:at] if not _OTHERS.match(line)]
     message = f"{_PROGRAM.sub('', own[-1])} ({_ending(code)})" if own else _ending(code)
-    return StageError(message, transient=code not in NO_RETRY)
+    return StageError(message, transient=code not in NO_RETRY, ending=_ending(code))
+
+
+def names_nothing(line: str) -> bool:
+    """Whether a line of output is none in which a stage says what is wrong, with the names of samples."""
+    return _PROGRAM.match(line) is None
 
 
 def _ending(status: int) -> str:

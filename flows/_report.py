@@ -18,11 +18,15 @@ HEADLINES = ("retain/acc", "forget/acc", "test/acc", "mia/acc", "mia/auc")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended, after how many seconds, and why."""
+    """How a stage ended, after how many seconds, and why.
+
+    ``detail``: the whole reason, where ``note`` leaves out what may name samples.
+    """
 
     status: Literal["success", "cached", "error", "skipped"]
     seconds: float = 0.0
     note: str = ""
+    detail: str = ""
 
     def __str__(self) -> str:
         spent = "" if self.status == "skipped" else f", {self.seconds:.1f} s"

@@ -15,7 +15,7 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows._failure import StageError
+from flows._failure import StageError, names_nothing
 from flows._plan import Plan
 from flows._report import Outcome
 from flows._reproduction import Reproduction
@@ -44,6 +44,7 @@ def execute(
     retry_delay: int,
     force: bool = False,
     tags: Mapping[str, str] | None = None,
+    private: bool = False,
 ) -> dict[str, Outcome]:
     """Follow one ``dvc repro`` through the stages, a Prefect task each; stop at the first failure.
 
@@ -61,6 +62,8 @@ def execute(
         Run the stages even if nothing changed.
     tags
         Further tags of every stage's MLflow run.
+    private
+        Whether Prefect is not to be told what a stage says is wrong: it may name samples to be forgotten.
     """
     run = _run.with_options(retries=retries, retry_delay_seconds=retry_delay)
     tags = {"prefect.flow_run_id": flow_run.id, "prefect.flow_run_name": flow_run.name, **(tags or {})}
@@ -76,12 +79,14 @@ def execute(
                 outcomes[stage] = Outcome("skipped", note=note)
                 continue
             started = time.monotonic()
-            state = run.with_options(name=stage, task_run_name=stage)(stage, dvc, return_state=True)
+            options = run.with_options(name=stage, task_run_name=stage)
+            state = options(stage, dvc, private=private, return_state=True)
             failed = stage if state.is_failed() else ""
             outcomes[stage] = Outcome(
                 "error" if failed else "cached" if state.name == "Cached" else "success",
                 time.monotonic() - started,
                 state.message or "",
+                str(state.data) if isinstance(state.data, StageError) else "",
             )
     return outcomes | {stage: Outcome("skipped", note="not selected") for stage in planned.others}
 
@@ -91,12 +96,17 @@ def _can_help(_task: object, _task_run: object, state: State[Any]) -> bool:
 
 
 @task(persist_result=False, retry_condition_fn=_can_help)
-def _run(stage: str, dvc: Reproduction) -> State[Any]:
+def _run(stage: str, dvc: Reproduction, *, private: bool) -> State[Any]:
     log = get_run_logger()
+
+    def say(line: str) -> None:
+        if not private or names_nothing(line):
+            log.info(line)
+
     try:
-        status = dvc.follow(stage, log.info)
+        status = dvc.follow(stage, say)
     except StageError as error:
-        return Failed(message=str(error), data=error)
+        return Failed(message=error.ending if private else str(error), data=error)
     return Completed(name="Cached") if status == "cached" else Completed()
 
 

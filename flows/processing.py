@@ -92,7 +92,13 @@ def _stages(retries: int, retry_delay: int) -> Callable[[str, Mapping[str, str]]
         with journal.pipeline(load().tracking, ROOT) as record:
             record.tags(tags)
             outcomes = execute(
-                ROOT, plan(ROOT, target), record, retries=retries, retry_delay=retry_delay, tags=tags
+                ROOT,
+                plan(ROOT, target),
+                record,
+                retries=retries,
+                retry_delay=retry_delay,
+                tags=tags,
+                private=True,
             )
             if failure := _failure(outcomes):
                 raise StageFailedError(failure)
@@ -102,7 +108,8 @@ def _stages(retries: int, retry_delay: int) -> Callable[[str, Mapping[str, str]]
 
 
 def _failure(outcomes: Mapping[str, Outcome]) -> str:
-    return next((f"{stage}: {end.note}" for stage, end in outcomes.items() if end.status == "error"), "")
+    failed = ((stage, end) for stage, end in outcomes.items() if end.status == "error")
+    return next((f"{stage}: {end.detail or end.note}" for stage, end in failed), "")
 
 
 def _report(desk: Desk, before: int) -> None:

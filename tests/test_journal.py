@@ -142,6 +142,23 @@ def test_how_a_run_ended_is_recorded(
     assert tags == ([{"error": text}] if text else [])
 
 
+def test_in_a_batch_of_requests_the_error_is_told_by_its_kind_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_TAGS", '{"expunge.batch": "batch-1"}')
+
+    def run_and_fail() -> None:
+        with journal.record("split", TRACKING, tmp_path):
+            raise ExpungeError("line 1 'train/cat/1.png' is no sample id")
+
+    with pytest.raises(ExpungeError):
+        run_and_fail()
+    (folder,) = (tmp_path / ".expunge" / "spool").iterdir()
+    assert "cat" not in (folder / "journal.jsonl").read_text()
+    tags = [line["values"] for line in lines(folder) if line["kind"] == "tags"]
+    assert tags[-1] == {"error": "ExpungeError"}
+
+
 def test_a_relative_sqlite_file_lies_in_the_root_and_other_stores_stay_as_they_are() -> None:
     root = Path("/srv/my repository")
     assert origin.store_uri("sqlite:///mlflow.db", root) == "sqlite:////srv/my repository/mlflow.db"

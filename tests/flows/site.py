@@ -16,7 +16,7 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from tasks import cli
-from tasks.requests.ledger import now
+from tasks.requests.chain import now
 days, opened = int(sys.argv.pop(1)), cli.desk()
 cli.desk = lambda: replace(opened, clock=lambda: now() + timedelta(days=days))
 cli.app()

@@ -16,9 +16,10 @@ from prefect.exceptions import PrefectHTTPStatusError
 from flows.approval import approve_request
 from tasks.core.errors import ExpungeError
 from tasks.processing.batches import choose
+from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
+from tasks.requests.chain import now, stamp
 from tasks.requests.desk import Desk
-from tasks.requests.ledger import now, stamp
 from tests.flows.project import until
 from tests.flows.site import Site
 from tests.functional.repository import Repository
@@ -75,7 +76,7 @@ def asked(
 ) -> Iterator[tuple[str, Asked]]:
     monkeypatch.setattr("flows.approval.ROOT", root)
     monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
-    monkeypatch.setattr("flows.approval.load", lambda: type("P", (), {"requests": desk.settings}))
+    monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
     request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
     waiting = Asked(request)
     yield request, waiting
@@ -96,7 +97,7 @@ def test_a_person_approves_in_a_form_that_is_checked_first(asked: tuple[str, Ask
     assert waiting.state.is_completed()
     decided = desk.show(request)
     assert str(decided.state.status) == "approved"
-    assert decided.events[-1].body == {"by": "officer", "reason": "checked"}
+    assert decided.events[-1].fact == facts.Approved(by="officer", reason="checked")
 
 
 def test_without_an_approval_nothing_is_batched_where_it_is_asked_for(
@@ -106,8 +107,8 @@ def test_without_an_approval_nothing_is_batched_where_it_is_asked_for(
     guarded = Desk(desk.ledger, desk.keys, strict, clock)
     request = guarded.submit(submission(), "r.json", catalogue, channel="cli").request
     assert choose(guarded.ready(), strict, clock() + timedelta(days=2)) == []
-    guarded.decide("approved", request.id, by="me")
-    assert [each.id for each in choose(guarded.ready(), strict, clock())] == [request.id]
+    guarded.decide(facts.Approved(by="me"), request.id)
+    assert [each.request for each in choose(guarded.ready(), strict, clock())] == [request.id]
 
 
 def test_a_request_that_cannot_be_approved_is_not_asked_about(
@@ -115,9 +116,9 @@ def test_a_request_that_cannot_be_approved_is_not_asked_about(
 ) -> None:
     monkeypatch.setattr("flows.approval.ROOT", root)
     monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
-    monkeypatch.setattr("flows.approval.load", lambda: type("P", (), {"requests": desk.settings}))
+    monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
     request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
-    desk.decide("refused", request, by="me", reason="a copy")
+    desk.decide(facts.Refused(by="me", reason="a copy"), request)
     state = approve_request(request, return_state=True)
     assert state.is_failed()
     assert "is refused" in str(state.message)

@@ -91,7 +91,7 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     assert sorted(states.values()) == ["closed", "duplicate", "rejected"]
     assert states[good] == "closed"
     assert site.holding(image, pixels) == []
-    found = site.json("verify", good)
+    found = site.json("verify", "erasure", good)
     results = {(entry["store"], entry["result"]) for entry in found["stores"]}
     results.remove(("Prefect results", "not applicable: none are kept"))
     assert {result for _, result in results} == {"nothing found", "deleted"}
@@ -121,7 +121,7 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     elsewhere = site.folder / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(certificate, elsewhere)
-    command = [sys.executable, "-m", "tasks.cli", "verify", f"./{certificate.name}"]
+    command = [sys.executable, "-m", "tasks.cli", "verify", "certificate", f"./{certificate.name}"]
     environment = {**site.repository.environment, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
@@ -132,7 +132,7 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     tags = mlflow.get_run(ids["MLflow run of audit"]).data.tags
     attested = hashlib.sha256(certificate.read_bytes()).hexdigest()
     assert tags[f"expunge.certificate.{good}"] == attested == ids["certificate"]
-    (commit,) = (step["ids"]["commit"] for step in chain if step["event"] == "promoted")
+    (commit,) = (step["ids"]["commit"] for step in chain if step["event"] == "batch-promoted")
     assert (tags["expunge.commit"], tags["expunge.version"]) == (commit, ids["version"])
     assert tags["prefect.flow_run_id"] == ids["Prefect flow run"]
     with get_client(sync_client=True) as client:
@@ -140,9 +140,9 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     assert all(part in str(pages[0].data) for part in (good, commit[:10], attested[:12]))
 
     # what is written down elsewhere shows a ledger that was rewritten
-    assert "on 2 anchor(s)" in site.expunge("verify")
+    assert "unbroken" in site.expunge("verify", "ledger")
     assert site.run("audit-production").startswith("Completed")
-    assert site.json("status")["differences"] == []
+    assert site.json("status")["attention"] == []
     assert (
         "must not return"
         in site.repository.run(
@@ -153,5 +153,5 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
 
     # what somebody changes by hand in MLflow is noticed, and the ledger stays right
     mlflow.delete_registered_model_alias("expunge", "production")
-    assert "points at nothing" in " ".join(site.json("status")["differences"])
+    assert "points at nothing" in " ".join(site.json("status", status=3)["attention"])
     assert site.run("audit-production").startswith("Failed")

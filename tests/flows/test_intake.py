@@ -9,7 +9,8 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.intake import submit_request
-from tasks.requests.desk import Desk, Request
+from tasks.requests.desk import Desk
+from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
 from tests.requests.conftest import root, submission
 
@@ -47,10 +48,11 @@ def test_a_request_reaches_the_ledger_with_the_run_that_brought_it(requests: Any
     assert state.is_completed()
     (request,) = requests()
     assert state.message == f"request {request.id}: validated"
-    received = request.events[0].body
-    assert received["channel"] == "prefect"
-    assert received["flow_run"] == str(state.state_details.flow_run_id)
-    assert request.id.endswith(received["flow_run"][:8])
+    received = request.received
+    assert received.channel == "prefect"
+    assert received.flow_run is not None
+    assert received.flow_run.id == str(state.state_details.flow_run_id)
+    assert request.id.endswith(received.flow_run.id[:8])
 
 
 def test_a_bad_request_fails_the_run_and_says_why_without_the_values(requests: Any) -> None:
@@ -64,9 +66,11 @@ def test_a_bad_request_fails_the_run_and_says_why_without_the_values(requests: A
     assert "Jane" not in str(state.message)
 
 
-def test_a_project_without_a_split_is_one_line(requests: Any, root: Path) -> None:
+def test_a_request_is_received_while_the_data_cannot_be_read(requests: Any, root: Path) -> None:
     (root / "data/split/samples.csv").unlink()
     state = run()
-    assert state.is_failed()
-    assert "samples.csv is missing" in str(state.message)
-    assert requests() == []
+    assert state.is_completed()
+    (request,) = requests()
+    assert state.message == f"request {request.id}: received"
+    assert request.due_at is not None
+    assert request.due_at.startswith("2026-06-01")
