@@ -91,6 +91,7 @@ class Processor:
             Status.BATCHED: self._start,
             Status.RUNNING: self._run,
             Status.AUDITED: self._decide,
+            Status.PROMOTING: self._promote,
             Status.PROMOTED: self._purge,
             Status.PURGING: self._purge,
             Status.PURGED: self._close,
@@ -117,11 +118,16 @@ class Processor:
             self.purge().late_duplicates()
         except UnavailableError as error:
             problems.append(str(error))
-        for batch in in_progress(self.desk):
-            problems += self._carry_on(batch)
+        begun: set[tuple[str, Status]] = set()
+        while left := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
+            begun.add((left[0].id, left[0].status))
+            problems += self._carry_on(left[0])
         problems += self._next_batch()
-        problems += self._waiting_for_a_person()
-        self._anchor_tail()
+        problems += self._waiting_for_a_person(problems)
+        try:
+            self._anchor_tail()
+        except (ExpungeError, OSError) as error:
+            problems.append(f"the end of the ledger is not anchored in Git: {error}")
         return problems
 
     # before anything is decided
@@ -168,16 +174,16 @@ class Processor:
             trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
             self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
 
-    def _waiting_for_a_person(self) -> Iterator[str]:
-        """Tell from the first minute of what nothing but a person can bring on."""
+    def _waiting_for_a_person(self, told: Sequence[str]) -> Iterator[str]:
+        """Tell from the first minute of what nothing but a person can bring on, unless it was told before."""
         for row in self.desk.rows(only_open=True):
-            if row.status is Status.FAILED:
+            if row.status is Status.FAILED and not any((row.batch or row.request) in line for line in told):
                 yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
 
     def _next_batch(self) -> list[str]:
         """Open the next batch, unless one is between its beginning and its promotion."""
         for batch in in_progress(self.desk):
-            if batch.status in UNDONE:
+            if batch.status in UNDONE | {Status.PROMOTING}:
                 self.log(f"no further batch while {batch.id} is {batch.status}")
                 return []
         ready = [row for row in self.desk.ready() if self.desk.keys.exists(row.request)]
@@ -221,10 +227,10 @@ class Processor:
         steplog.write(batch.id, text)
         self.tell(f"{batch.id}: {text}")
         code, step = _code(error), str(batch.status)
-        if batch.status is not Status.FAILED:
+        if batch.status in UNDONE:  # later there is no way but on, and every run tries again
             own = {name: {"code": code} for name in batch.names}
             batch.record(self.desk, facts.Failure(step=step, code=code), facts.Failed, own)
-        problem = f"{batch.id} failed where it was {step} ({code}); expunge show {batch.names[0]} tells why"
+        problem = f"{batch.id}, {step}, failed ({code}); expunge show {batch.names[0]} tells why"
         self.log(problem)
         return problem
 
@@ -477,7 +483,8 @@ class Processor:
             return self._start(batch)
         decision = Decision(audit.decision)
         if decision is Decision.PROMOTE:
-            return self._promote(batch, audit)
+            self._register(batch, audit)  # while it can still be taken back, for MLflow may be down
+            return batch.record(self.desk, None, facts.Promoting)
         if decision is not Decision.FAIL:
             return self._begin(batch, following(audit.method, decision, self.desk.settings))
         if self._retried_by_a_person(batch):
@@ -493,8 +500,10 @@ class Processor:
                 return True
         return False
 
-    def _promote(self, batch: Batch, audit: facts.Audit) -> Batch:
+    def _promote(self, batch: Batch) -> Batch:
         """Register the result, keep its samples out for ever, put it into production, commit, record."""
+        audit = batch.common(facts.Audit)
+        assert audit is not None  # noqa: S101
         method, weights = audit.method, audit.weights.result
         current = in_production(self.desk.ledger)
         version = current.version if current else None
@@ -507,10 +516,7 @@ class Processor:
                 self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
                 return self._start(batch)
             registry = models(self.params, self.root)
-            tags = self._tags(batch, method)
-            version = production.register(
-                registry, audit.runs[stage], weights, self.root, tags, BASE if taken else made
-            )
+            version = self._register(batch, audit)
             covered = self._keep_out(batch)
             if not taken:
                 production.take_over(made, production.heldout_after(exact=method == EXACT))
@@ -549,6 +555,17 @@ class Processor:
         if alarm := worn_out(self._losses({}, tuple(audit.runs)), self.desk.settings) if audit.runs else None:
             self.log(f"{batch.id}: {alarm}")
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
+
+    def _register(self, batch: Batch, audit: facts.Audit) -> str | None:
+        """Make the result a version of the registered model, unless it is one; return the version."""
+        if audit.method == NOTHING_LEFT:
+            return None
+        stage = _result(audit.runs)
+        taken = production.digest_of(BASE) == audit.weights.result
+        made = BASE if taken else Path("data") / stage
+        registry = models(self.params, self.root)
+        tags = self._tags(batch, audit.method)
+        return production.register(registry, audit.runs[stage], audit.weights.result, self.root, tags, made)
 
     def _keep_out(self, batch: Batch) -> dict[str, dict[str, Any]]:
         """Enter the samples into the list of what was erased.

@@ -26,7 +26,8 @@ from tests.processing.quick import quick
 __all__ = ["quick"]
 
 LIFE = [
-    "received", "validated", "batched", "started", "audited", "promoted", "purging", "purged", "closed",
+    "received", "validated", "batched", "started", "audited",
+    "promoting", "promoted", "purging", "purged", "closed",
 ]  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def test_a_second_request_for_the_same_sample_during_processing_is_covered(
     assert checkout.status(first.id) == "closed"
     assert checkout.kinds(second.id) == ["received", "validated", "covered"]
     assert checkout.process(quick) == []
-    assert checkout.kinds(second.id)[-6:] == LIFE[-6:]
+    assert checkout.kinds(second.id)[-7:] == LIFE[-7:]
     audit = checkout.desk.show(second.id).common(facts.Audit)
     assert audit is not None
     assert audit.verdict == "not needed"
