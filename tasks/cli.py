@@ -329,13 +329,13 @@ def verify(
 
 def _verify_ledger(anchors: list[str], as_json: bool) -> None:
     with _errors():
-        from tasks.processing.repository import anchors_in_git
+        from tasks.requests.commits import Anchor, agreed, anchors_in_git
 
-        known = [Head.parse(anchor) for anchor in anchors]
-        committed = anchors_in_git(Path.cwd())
+        known = [Anchor(f"--anchor {anchor}", Head.parse(anchor)) for anchor in anchors]
+        committed = anchors_in_git(Path.cwd()) or []
         events = desk().ledger.events()
     try:
-        head = check_chain(events, [*known, *committed])
+        head = check_chain(events, agreed([*known, *committed]))
     except ExpungeError as error:
         _fail(str(error), Exit.NOT_VERIFIED)
     if as_json:

@@ -132,6 +132,7 @@ def test_git_ignores_the_copy_whole_or_not() -> None:
 
 def test_the_shipped_files_are_those_that_public_names() -> None:
     lines = (ROOT / EMBEDDED / "PUBLIC").read_text().splitlines()
-    named = dict(reversed(line.split("  ")) for line in lines if not line.startswith("#"))
+    parts = [line.split("  ") for line in lines if not line.startswith("#")]
+    named = {name: sha256 for sha256, name in parts}
     files = (ROOT / EMBEDDED).glob("*.parquet")
     assert named == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

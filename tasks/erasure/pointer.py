@@ -112,8 +112,8 @@ def bring_up_to_date(root: Path, split_path: str | Path) -> list[str]:
     """
     found = pointers(root, split_path)
     for target in sorted({each.target for each in found}):
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", target],
+        done = subprocess.run(  # not --quiet: that hides errors, too
+            [sys.executable, "-m", "dvc", "commit", "--force", target],
             cwd=root,
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import load
 from tasks.engine.weights import tensor_digest
 from tasks.erasure.purge import Purge, verify
-from tasks.processing.repository import anchors_in_git
+from tasks.requests.commits import agreed, anchors_in_git
 from tasks.requests.ledger import check_chain, latest
 from tasks.requests.production import models
 from tasks.samples.manifest import Manifest, Samples
@@ -53,8 +53,9 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     assert Path("params.yaml").read_text() == before
     events = checkout.desk.ledger.events()
     anchors = anchors_in_git(checkout.root)
+    assert anchors is not None
     assert len(anchors) == 2
-    check_chain(events, anchors)
+    check_chain(events, agreed(anchors))
     promoted = next(event.body for event in events if event.kind == "promoted")
     assert promoted["guarantee"] == "exact"
     assert checkout.repository.git("status", "--porcelain", "-uno") == ""
