@@ -48,7 +48,7 @@ def call(
             input=stdin.encode(),
             capture_output=True,
             check=False,
-            env=os.environ | {"LC_ALL": "C"} | (variables or {}),
+            env={**os.environ, "LC_ALL": "C", **(variables or {})},
         )
     except FileNotFoundError:
         reason = "there is no such folder" if not root.is_dir() else "git is not installed"
@@ -61,9 +61,8 @@ def call(
 
 def _reason(said: Sequence[str]) -> str:
     """The line that says why, and what to do where Git says that in a line of its own."""
-    line = next(
-        (line for line in said if line.startswith(("fatal:", "error:"))), (*said, "no reason given")[0]
-    )
+    reasons = [line for line in said if line.startswith(("fatal:", "error:"))]
+    line = (*reasons, *said, "no reason given")[0]
     advice = next((line.strip() for line in said if "--add safe.directory" in line), "")
     return f"{line}; if you trust it: {advice}" if advice else line
 
@@ -85,8 +84,8 @@ def git_folder(root: Path) -> Path | None:
     Raises
     ------
     ExpungeError
-        If there is one, and Git cannot or will not read it: it is damaged, belongs to somebody else, or Git is not
-        installed.
+        If there is one, and Git cannot or will not read it: it is damaged, belongs to somebody else, or
+        Git is not installed.
     """
     try:
         told = call("rev-parse", "--absolute-git-dir", root=root)

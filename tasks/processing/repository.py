@@ -1,7 +1,7 @@
 """The Git repository of the checkout, as far as processing needs it.
 
-What processing commits is a record, not somebody's work: it is made as it is, whatever the user has set for his own
-commits. Hooks do not run, nothing is signed with his key, no line ends are changed, and no clean-up is started.
+What processing commits is a record, not somebody's work. It is made as it is, whatever the user has set for
+commits: hooks do not run, nothing is signed with the user's key, no line ends change, no clean-up starts.
 """
 
 from __future__ import annotations
@@ -80,15 +80,16 @@ class Repository:
         Raises
         ------
         ExpungeError
-            If no branch is checked out, another work tree has the same one, or a merge, rebase, cherry-pick or
-            revert is not finished.
+            If no branch is checked out, another work tree has the same one, or a merge, rebase, cherry-pick
+            or revert is not finished.
         BusyError
             If another Git process is at work, or one that was killed has left its lock.
         """
         for name, what in UNFINISHED.items():
             if (self._folder / name).exists():
                 raise ExpungeError(
-                    f"a {what} is not finished in {self.root}; end it: git {what} --continue, or git {what} --abort"
+                    f"a {what} is not finished in {self.root}; "
+                    f"end it: git {what} --continue, or git {what} --abort"
                 )
         branch = git.ask("symbolic-ref", "--quiet", "HEAD", root=self.root)
         if not branch:
@@ -98,8 +99,8 @@ class Repository:
             )
         if elsewhere := self._other_work_trees(branch):
             raise ExpungeError(
-                f"{branch.removeprefix('refs/heads/')} is checked out in {elsewhere[0]}, too, whose files would fall "
-                "behind; check another branch out there"
+                f"{branch.removeprefix('refs/heads/')} is checked out in {elsewhere[0]}, too, "
+                "whose files would fall behind; check another branch out there"
             )
         deadline = time.monotonic() + PATIENCE
         while (lock := self._folder / "index.lock").exists():
@@ -196,7 +197,7 @@ class Repository:
 
     def _identity(self) -> dict[str, str]:
         """Who commits, where Git knows nobody: no name is set, or the user's number has none."""
-        found = {}
+        found: dict[str, str] = {}
         for who in ("AUTHOR", "COMMITTER"):
             if not git.ask("var", f"GIT_{who}_IDENT", root=self.root):
                 found |= {f"GIT_{who}_NAME": "expunge", f"GIT_{who}_EMAIL": "expunge@localhost"}
@@ -223,13 +224,13 @@ class Repository:
 
 def _busy(lock: Path | str) -> BusyError:
     return BusyError(
-        f"{lock} is there: another Git process is at work, or one was killed; wait for it, or, if there is none, "
-        f"delete the file: rm {lock}"
+        f"{lock} is there: another Git process is at work, or one was killed; "
+        f"wait for it, or, if there is none, delete the file: rm {lock}"
     )
 
 
 def tracked_files(path: Path) -> list[str]:
-    """Return what Git tracks of a file or folder, relative to it (``.`` for a file); empty outside any repository.
+    """Return what Git tracks of a file or folder, relative to it, ``.`` for a file; nothing outside Git.
 
     The repository is asked in which the path really lies, links followed.
 
@@ -249,7 +250,7 @@ def tracked_files(path: Path) -> list[str]:
 
 
 def why_not_in_git(root: Path, source: str, split_path: str) -> str | None:
-    """Return in one sentence why no request can be carried out on a source that Git tracks; None if it does not.
+    """Return in one sentence why Git hinders requests on a source; None if it does not track it.
 
     Taking an image out would commit the rest of the file once more, and every earlier commit would keep the
     image. It is asked before a batch begins, and before its purge.
@@ -279,8 +280,8 @@ def why_not_in_git(root: Path, source: str, split_path: str) -> str | None:
         )
     return (
         f"Git tracks split.path, {path} ({len(images)} files), and would keep in every commit what a request "
-        f"erases; track it with DVC instead: git rm -r --cached {path} && dvc add {path}, commit, and rewrite the "
-        "commits that hold it"
+        f"erases; track it with DVC instead: git rm -r --cached {path} && dvc add {path}, commit, "
+        "and rewrite the commits that hold it"
     )
 
 

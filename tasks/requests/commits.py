@@ -1,7 +1,7 @@
-"""What Git's commits say of requests: the trailers that processing writes, and the ledger's anchors among them.
+"""What Git's commits say of requests: trailers that processing writes, the ledger's anchors among them.
 
-A commit's id is no name for ever: rewriting the history, which is how originals leave it, gives new ones. What a
-commit says stays, so it can be found again by that, and by the ``dvc.lock`` that it holds.
+A commit's id is no name for ever: rewriting the history, which is how originals leave it, gives new ones.
+What a commit says stays, so it can be found again by that, and by the ``dvc.lock`` that it holds.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def agreed(anchors: Iterable[Anchor]) -> list[Head]:
         other = known.setdefault(anchor.head.seq, anchor)
         if other.head != anchor.head:
             raise ExpungeError(
-                f"ledger: {other.source} and {anchor.source} name different events {anchor.head.seq}; one of them is "
-                "forged, or of another ledger"
+                f"ledger: {other.source} and {anchor.source} name different events {anchor.head.seq}; "
+                "one of them is forged, or of another ledger"
             )
     return [anchor.head for anchor in known.values()]
 
@@ -94,8 +94,8 @@ def find_again(root: Path, commit: str, trailers: Mapping[str, str]) -> str | No
     Returns
     -------
     str or None
-        ``commit`` itself if a branch or tag still leads to it; else the newest commit that says the same, which it
-        became when the history was rewritten; None if there is none, or no Git repository.
+        ``commit`` itself if a branch or tag still leads to it; else the newest commit that says the same,
+        which it became when the history was rewritten; None if there is none, or no Git repository.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def lock_commits(root: Path, sha256: str) -> list[str]:
     """
     if git.git_folder(root) is None:
         return []
-    commits = git.call("rev-list", *EVERYWHERE, root=root, options=git.PLAIN).decode().split()
+    commits = git.call("rev-list", "--topo-order", *EVERYWHERE, root=root, options=git.PLAIN).decode().split()
     names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
     check = "--batch-check=%(objectname) %(objecttype)"
     answers = git.call("cat-file", check, root=root, stdin=names, options=git.PLAIN).splitlines()
@@ -164,7 +164,7 @@ def messages(root: Path, text: str, scope: tuple[str, ...] = EVERYWHERE) -> Iter
     ExpungeError
         If Git cannot read the history.
     """
-    wanted = ("--fixed-strings", f"--grep={text}")
+    wanted = ("--topo-order", "--fixed-strings", f"--grep={text}")
     told = git.call("log", "-z", "--format=%H%n%B", *wanted, *scope, root=root, options=git.PLAIN)
     for entry in told.decode(errors="replace").split("\0"):
         commit, _, message = entry.partition("\n")
