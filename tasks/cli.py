@@ -275,7 +275,7 @@ def trace(
         ways = {
             "model": (model, tracing.by_model),
             "run": (run, lambda value: tracing.by_run(value, root)),
-            "commit": (commit, tracing.by_commit),
+            "commit": (commit, lambda value: tracing.by_commit(value, root)),
         }
         asked = [name for name, (value, _) in ways.items() if value] + (["request"] if request else [])
         if len(asked) != 1:

@@ -117,6 +117,34 @@ def find_again(root: Path, commit: str, trailers: Mapping[str, str]) -> str | No
     return next((each for each, message in said if says(message, trailers)), None)
 
 
+def now(root: Path, commit: str, trailers: Mapping[str, str]) -> str | None:
+    """Return in words what has become of a commit that the ledger names; None if it is what it was.
+
+    Parameters
+    ----------
+    root, commit, trailers
+        As for :func:`find_again`.
+    """
+    try:
+        if git.git_folder(root) is None:
+            return None
+        found = find_again(root, commit, trailers)
+    except ExpungeError as error:
+        return f"cannot be told: {error}"
+    if found is None:
+        return "no commit of any branch; the history was rewritten, or it is in another clone"
+    return None if found == commit else found
+
+
+def trailers_of(root: Path, commit: str) -> dict[str, str]:
+    """Return what a commit says of requests, of each trailer the last; empty if there is no such commit."""
+    told = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}", root=root)
+    if not told:
+        return {}
+    message = git.call("cat-file", "commit", told, root=root, options=git.PLAIN).decode(errors="replace")
+    return {name: values[-1] for name, values in _trailers(message).items()}
+
+
 def says(message: str, trailers: Mapping[str, str]) -> bool:
     """Whether a commit's message has these trailers; of the requests that it names, some are enough."""
     there = _trailers(message)

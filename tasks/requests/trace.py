@@ -9,9 +9,13 @@ from typing import Any
 
 from tasks.core.errors import ExpungeError
 from tasks.reporting import pages
+from tasks.requests.commits import BATCH, REQUESTS, STEP, now, trailers_of
 from tasks.requests.desk import Desk, Request
 from tasks.requests.ledger import Event
 from tasks.tracking import run_ids
+
+COMMITTED = ("promoted", "purged")
+"""Steps that end with a commit of their own; other events name the commit that was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,16 @@ def by_run(run: str, root: Path) -> Callable[[Event], bool]:
     return matches
 
 
-def by_commit(commit: str) -> Callable[[Event], bool]:
-    """Events about a Git commit, by seven digits or more."""
+def by_commit(commit: str, root: Path) -> Callable[[Event], bool]:
+    """Events about a Git commit, by seven digits or more, and by what it became in a rewritten history."""
+    said = trailers_of(root, commit) if len(commit) >= 7 else {}
+    of = set(said.get(REQUESTS, "").split(", "))
 
     def matches(event: Event) -> bool:
-        return len(commit) >= 7 and str(event.body.get("commit", "")).startswith(commit)
+        if len(commit) >= 7 and str(event.body.get("commit", "")).startswith(commit):
+            return True
+        step = (event.kind, event.body.get("batch"))
+        return event.request in of and step == (said.get(STEP), said.get(BATCH))
 
     return matches
 
@@ -90,8 +99,17 @@ def render(chains: Mapping[str, Sequence[Step]]) -> str:
 
 def _steps(events: Sequence[Event], root: Path) -> Iterator[Step]:
     for event in events:
-        tell = TELL.get(event.kind, _by_whom)
-        yield Step(event.seq, event.at, event.kind, tell(event.body), _ids(event.body, root))
+        tell, ids = TELL.get(event.kind, _by_whom), _ids(event.body, root)
+        if became := now(root, ids["commit"], _said(event)) if "commit" in ids else None:
+            ids["commit now"] = became
+        yield Step(event.seq, event.at, event.kind, tell(event.body), ids)
+
+
+def _said(event: Event) -> dict[str, str]:
+    """What the commit of a step says, if processing made it for that step."""
+    if event.kind not in COMMITTED or event.request is None:
+        return {}
+    return {BATCH: str(event.body.get("batch")), STEP: event.kind, REQUESTS: event.request}
 
 
 def _ids(body: Mapping[str, Any], root: Path) -> dict[str, str]:

@@ -11,7 +11,10 @@ import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.requests.commits import Anchor, agreed, anchors_in_git, find_again, lock_commits, says
-from tasks.requests.ledger import Head
+from tasks.requests.desk import Request
+from tasks.requests.ledger import Event, Head
+from tasks.requests.states import State, Status
+from tasks.requests.trace import by_commit, trace
 
 ONE, TWO = Head(1, "1" * 64), Head(2, "2" * 64)
 
@@ -208,3 +211,28 @@ def test_only_a_message_s_last_paragraph_says_what_a_commit_is() -> None:
     assert not says(message, {"Expunge-Requests": "r"})
     assert not says(f"{message}\n\nReviewed-by: someone", {"Expunge-Batch": "b-1"})
     assert says(message.replace("\n", "\r\n").replace("\r\n\r\n", "\n\n"), {"Expunge-Step": "promoted"})
+
+
+def test_a_trace_tells_what_became_of_a_commit_and_starts_from_either_id(root: Path) -> None:
+    user = commit(root, "the user's own")
+    old = commit(root, step("b-1", "promoted", "r-1, r-2", ONE))
+    body = {"batch": "b-1", "commit": old, "method": "retrain", "guarantee": "exact", "version": None}
+    promoted = Event(7, "2026-05-01T12:00:00.000000", "promoted", "r-2", body, "0" * 64).sealed()
+    started = Event(6, "2026-05-01T11:00:00.000000", "started", "r-2", {"commit": user}, "0" * 64).sealed()
+    request = Request("r-2", State(Status.PROMOTED), (started, promoted))
+    assert [each.ids["commit"] for each in trace(request, root)] == [user, old]
+    assert [each.ids.get("commit now") for each in trace(request, root)] == [None, None]
+    assert by_commit(old[:7], root)(promoted)
+    rewrite(root)
+    new = git(root, "rev-parse", "HEAD")
+    before, after = trace(request, root)
+    assert (after.ids["commit"], after.ids["commit now"]) == (old, new)
+    assert before.ids["commit now"].startswith("no commit of any branch")
+    for asked in (old, new, new[:10]):
+        assert by_commit(asked, root)(promoted)
+        assert not by_commit(asked, root)(started)
+    assert not by_commit(new[:6], root)(promoted)
+    assert not by_commit(git(root, "rev-parse", "HEAD~1"), root)(promoted)
+    assert "commit now" not in trace(request, root.parent)[1].ids
+    (root / ".git/HEAD").write_text("damaged")
+    assert trace(request, root)[1].ids["commit now"].startswith("cannot be told: git rev-parse failed")
