@@ -432,7 +432,7 @@ def trace(
         ways: dict[str, tuple[str, Callable[[str], Any]]] = {
             "model": (model, tracing.by_model),
             "run": (run, lambda value: tracing.by_run(value, root)),
-            "commit": (commit, tracing.by_commit),
+            "commit": (commit, lambda value: tracing.by_commit(value, root)),
         }
         asked = [name for name, (value, _) in ways.items() if value] + (["request"] if request else [])
         if len(asked) != 1:
@@ -489,19 +489,21 @@ Anchors = Annotated[
 def verify_ledger(anchors: Anchors = None, as_json: AsJson = False) -> None:
     """Verify that the ledger is unbroken and passes through every anchor; exit status 4 if not."""
     with errors():
-        from tasks.processing.repository import anchors_in_git
+        from tasks.requests.commits import anchors_in_git
 
         known = [Anchor(Head.parse(anchor), "--anchor") for anchor in anchors or ()]
         committed = anchors_in_git(Path.cwd())
         opened = desk()
         marked = opened.marks()
     try:
-        head = opened.check([*known, *committed])
+        head = opened.check([*known, *(committed or ())])
         if differing := opened.ledger.standing_differs():
             raise ExpungeError(f"the table of states does not fit the events of {', '.join(differing[:3])}")
     except ExpungeError as error:
         fail(str(error), Exit.NOT_VERIFIED)
-    count = len(known) + len(committed) + len(marked)
+    count = len(known) + len(committed or ()) + len(marked)
+    if committed is None:
+        print("expunge: no Git repository, so no anchors of its commits", file=sys.stderr)
     if as_json:
         print_json({"events": head.seq, "head": str(head), "anchors": count})
     else:

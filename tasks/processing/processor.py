@@ -21,6 +21,7 @@ from tasks.core.errors import BusyError, ExpungeError, UnavailableError
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.fingerprints import Contents
+from tasks.erasure.pointer import pointers, why_it_comes_back
 from tasks.erasure.purge import Purge, purgeable
 from tasks.metrics.pooled import Moments
 from tasks.processing import checkout, parameters, pooling, production, steplog
@@ -28,7 +29,7 @@ from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
 from tasks.processing.dvc_repro import StageFailedError
 from tasks.processing.gate import Decision, Losses, decide, first_method, following, worn_out
-from tasks.processing.repository import OURS, Repository
+from tasks.processing.repository import OURS, Repository, why_not_in_git
 from tasks.requests import events as facts
 from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
@@ -112,7 +113,7 @@ class Processor:
             self._check_tail()
             return problems
         self._check_record()
-        self.repository.refuse_changes()
+        self.repository.refuse_changes(self._changed_by_a_purge())
         checkout.ensure(self.desk, self.root, BY)
         try:
             self.purge().late_duplicates()
@@ -131,6 +132,11 @@ class Processor:
         return problems
 
     # before anything is decided
+
+    def _changed_by_a_purge(self) -> list[str]:
+        """Return the tracked files that a purge which was cut short may have changed."""
+        purging = [row for row in self.desk.ledger.rows(only_open=True) if row.status is Status.PURGING]
+        return [each.file for each in pointers(self.root, self.params.split.path)] if purging else []
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""
@@ -194,6 +200,8 @@ class Processor:
             for name in lost
         ]
         chosen = choose(ready, self.desk.settings, self.desk.clock())
+        if chosen and (refusal := self._why_not_to_be_erased()):
+            return [*problems, f"the next batch waits: {refusal}"]
         if chosen:
             try:
                 self._adopt()
@@ -202,6 +210,13 @@ class Processor:
             names = [row.request for row in chosen]
             problems += self._carry_on(open_batch(self.desk, names, checkout.name_of(self.root)))
         return problems
+
+    def _why_not_to_be_erased(self) -> str | None:
+        """Return why originals could not be erased from the source for good, or ``None`` if they can."""
+        section = self.params.split
+        return why_not_in_git(self.root, section.source, section.path) or why_it_comes_back(
+            self.root, section.path
+        )
 
     # step after step
 
@@ -604,6 +619,8 @@ class Processor:
 
     def _purge(self, batch: Batch) -> Batch | None:
         """Purge those of a batch that can be purged now."""
+        if refusal := self._why_not_to_be_erased():
+            raise ExpungeError(refusal)
         purge = self.purge()
         ready = purgeable(batch.requests)
         waiting = purge.waiting_for_release(ready)
