@@ -30,11 +30,11 @@ from tasks.processing.repository import OURS, Repository
 from tasks.requests import certificate
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Request
+from tasks.requests.high_water import extend
 from tasks.requests.keys import reference
 from tasks.requests.ledger import latest
 from tasks.requests.production import BASE, Production, in_production, models
 from tasks.requests.states import NOTHING_LEFT, Status
-from tasks.requests.suppression import KEY, Erased
 from tasks.samples.manifest import SPLIT, load_samples
 from tasks.stage import environment
 
@@ -416,9 +416,7 @@ class Processor:
         """
         ids, _ = self._samples(batch)
         contents = Contents(self.desk.keys, self.params.split, ids)
-        path = Path(self._erased_list())
-        key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
-        Erased.read(path).having(contents.lines(key)).write(path)
+        extend(Path(self._erased_list()), self.desk.keys, contents.lines)
         others = [each for each in self.desk.requests() if each.open and each.id not in batch.names]
         found = {
             other.id: {
