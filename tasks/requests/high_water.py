@@ -174,7 +174,8 @@ def _refuse(path: Path, listed: Erased, mark: Erased | None, keys: KeyStore) -> 
         if listed.lines or keys.exists(KEY):
             raise ExpungeError(
                 f"{keys.folder} has no {MARK}, which tells whether {path} is the newest list; restore it "
-                f"from the backup of the keys, or if the list is the newest accept it: {ADOPT}; {OTHER_PROJECT}"
+                f"from the backup of the keys, or if the list is the newest accept it: {ADOPT}; "
+                f"{OTHER_PROJECT}"
             )
         return
     lacking = set(mark.lines).difference(listed.lines)
