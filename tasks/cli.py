@@ -550,6 +550,37 @@ def _purge(opened: Desk) -> Any:
     return Purge(Path.cwd(), load(), opened, os.environ)
 
 
+# the list of what was erased
+
+
+@suppression_app.command("restore")
+def suppression_restore(as_json: AsJson = False) -> None:
+    """Write the list anew with all that this folder of keys knows of, after a branch or a merge cut it."""
+    _suppression("restore", as_json)
+
+
+@suppression_app.command("adopt")
+def suppression_adopt(as_json: AsJson = False) -> None:
+    """Accept the list that is checked out as the newest, where its mark beside the keys was lost."""
+    _suppression("adopt", as_json)
+
+
+def _suppression(what: str, as_json: bool) -> None:
+    with errors():
+        from tasks.requests import high_water
+
+        listed = load().split.erased
+        if listed is None:
+            raise ExpungeError(
+                "params.yaml: split.erased is null; name the list that keeps erased samples out"
+            )
+        found = getattr(high_water, what)(Path(listed), desk().keys)
+    if as_json:
+        print_json({"list": listed, "lines": len(found.lines)})
+    else:
+        print(f"{listed} holds {len(found.lines)} line(s); commit it if Git says that it changed")
+
+
 # printing
 
 

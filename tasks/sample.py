@@ -14,9 +14,9 @@ from pathlib import Path
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
 from tasks.core.params import Params, Split, load
+from tasks.requests.high_water import read_checked
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
-from tasks.requests.suppression import Erased
 
 EMBEDDED = Path("data/fashion-mnist-10k")
 COPY = Path("data/sample")
@@ -73,14 +73,14 @@ def sample(params: Params, keys: KeyStore) -> bool:
 
 def _take_out(section: Split, keys: KeyStore) -> None:
     """Take out of the unfinished copy what requests have erased: a clone must not bring it back."""
-    erased = Erased.read(Path(section.erased)) if section.erased is not None else Erased(())
+    erased = read_checked(Path(section.erased) if section.erased is not None else None, keys)
     if not erased.lines:
         return
     from tasks.datasets.parquet import parquet, remove
 
     # pixels are compared as split sees them; of another source the list says nothing by pixels
     images = parquet(PART, section.resize if Path(section.path) == COPY else None)
-    kept = set(erased.kept(images.sample_ids, images.images, keys).tolist())
+    kept = set(erased.kept(images.sample_ids, images.images, images.pictures, keys).tolist())
     remove(PART, [source for row, source in enumerate(images.sources) if row not in kept])
 
 

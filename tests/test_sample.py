@@ -14,6 +14,7 @@ from tasks import sample as stage
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, load, validate
 from tasks.datasets.parquet import parquet, remove
+from tasks.requests.high_water import extend
 from tasks.requests.keys import KeyStore
 from tasks.requests.suppression import KEY, Erased, lines_for
 from tasks.sample import COPY, EMBEDDED, PART, sample
@@ -45,8 +46,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def erase(keys: KeyStore, *rows: int) -> list[str]:
     """Enter rows of the embedded images into the list of what was erased; return their ids."""
     images = parquet(EMBEDDED, None)
-    key = keys.load(KEY) if keys.exists(KEY) else keys.create(KEY)
-    Erased(()).having(lines_for(rows, images.sample_ids, images.images, key)).write(LIST)
+    arrays = (images.sample_ids, images.images, images.pictures)
+    extend(LIST, keys, lambda key: lines_for(rows, *arrays, key))
     return [images.sample_ids[row] for row in rows]
 
 

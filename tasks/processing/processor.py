@@ -36,10 +36,10 @@ from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
 from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
+from tasks.requests.high_water import check, extend
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.states import OPEN, UNDONE, Status
-from tasks.requests.suppression import KEY, Erased
 from tasks.samples.manifest import SPLIT, load_samples
 from tasks.stage import environment
 
@@ -115,6 +115,7 @@ class Processor:
         self._check_record()
         self.repository.refuse_changes(self._changed_by_a_purge())
         checkout.ensure(self.desk, self.root, BY)
+        check(Path(self._erased_list()), self.desk.keys)
         try:
             self.purge().late_duplicates()
         except UnavailableError as error:
@@ -592,9 +593,7 @@ class Processor:
         """
         ids, _ = self._samples(batch)
         contents = Contents(self.desk.keys, self.params.split, ids)
-        path = Path(self._erased_list())
-        key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
-        Erased.read(path).having(contents.lines(key)).write(path)
+        extend(Path(self._erased_list()), self.desk.keys, contents.lines)
         found: dict[str, dict[str, Any]] = {}
         for row in self.desk.ledger.rows(only_open=True):
             if row.request in batch.names or not row.samples or not self.desk.keys.exists(row.request):

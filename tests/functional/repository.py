@@ -203,6 +203,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
         "OMP_NUM_THREADS": "1",
         "EXPUNGE_TRACKING": "off",
+        "EXPUNGE_KEYS": str(folder / "keys"),
         "DVC_NO_ANALYTICS": "1",
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "dvc-global"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "dvc-system"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.datasets.parquet import parquet, remove
+from tasks.requests.high_water import extend
 from tasks.requests.keys import KeyStore
-from tasks.requests.suppression import KEY, Erased, lines_for
+from tasks.requests.suppression import lines_for
 from tests.functional.repository import EMBEDDED, Repository
 
 COPY = "data/sample"
@@ -32,8 +33,8 @@ def erase(repository: Repository, row: int) -> str:
     """Do to the working copy what a request does; return the id that has left."""
     images = parquet(repository.root / COPY, None)
     keys = KeyStore(Path(repository.environment["EXPUNGE_KEYS"]), repository.root)
-    lines = lines_for([row], images.sample_ids, images.images, keys.create(KEY))
-    Erased(()).having(lines).write(repository.root / "data/requests/erased.txt")
+    arrays = (images.sample_ids, images.images, images.pictures)
+    extend(repository.root / "data/requests/erased.txt", keys, lambda key: lines_for([row], *arrays, key))
     remove(repository.root / COPY, [images.sources[row]])
     repository.dvc("commit", "--force", "sample")
     repository.dvc("repro", "split")
