@@ -631,7 +631,7 @@ class Processor:
         if part.status is Status.PROMOTED:  # from here on nobody can hold them
             part = part.record(self.desk, None, facts.Purging)
         checklist = purge.carry_out(part.requests)
-        paths = [self.params.split.path, f"{self.params.split.path}.dvc"]
+        paths = [each.file for each in pointers(self.root, self.params.split.path)]
         commit = self._commit(part, "purged", f"Purge {len(ready)} request(s), {batch.id}", paths)
         lines = tuple(facts.ChecklistLine.model_validate(item.as_json()) for item in checklist)
         steplog.delete(batch.id)
@@ -695,14 +695,7 @@ class Processor:
         done = self.repository.find(batch.id, step, requests) if step == "promoted" else None
         return done or self.repository.commit(
             subject,
-            [
-                *OURS,
-                *(
-                    path
-                    for path in paths
-                    if path == f"{self.params.split.path}.dvc" or self.repository.tracked(Path(path))
-                ),
-            ],
+            [*OURS, *paths],
             {
                 "Expunge-Batch": batch.id,
                 "Expunge-Step": step,
