@@ -367,13 +367,19 @@ def _verify_purge(request: str, as_json: bool) -> None:
         opened = desk()
         found = opened.show(request)
         items = search(_purge(opened), [found])
-    rows = [item.as_json() for item in items]
+    rows = [line.as_json() for line in items]
+    details = [detail.as_json() for detail in items.details]
     if as_json:
-        _print_json({"request": found.id, "status": str(found.state.status), "stores": rows})
+        _print_json(
+            {"request": found.id, "status": str(found.state.status), "stores": rows, "details": details}
+        )
     else:
-        _print_rows(rows, ("store", "item", "result", "how"), "")
-    if any(item.result.startswith("retained") for item in items):
-        _fail(f"request {request}: not all is gone, see what is retained", Exit.NOT_VERIFIED)
+        _print_rows(rows, ("store", "outcome", "count", "scope", "detail"), "")
+        if details:
+            print()
+            _print_rows(details, ("store", "outcome", "item", "why"), "")
+    if not items.holds:
+        _fail(f"request {request}: not all is known to be gone, see what does not hold", Exit.NOT_VERIFIED)
 
 
 @app.command()
@@ -394,7 +400,7 @@ def purge(
     if as_json:
         _print_json(rows)
     else:
-        _print_rows(rows, ("store", "item", "result", "how"), "nothing would be taken")
+        _print_rows(rows, ("store", "outcome", "item", "why"), "nothing would be taken")
 
 
 def _purge(opened: Desk) -> Any:

@@ -95,9 +95,9 @@ class Processor:
             If the checkout has changes that are not committed; nothing is begun then.
         """
         problems = []
-        self.repository.refuse_changes()
+        self.repository.refuse_changes(self.purge().own_changes())
         try:
-            self.purge().late_duplicates()
+            self.purge().delete_flow_runs_of_duplicates()
         except UnavailableError as error:
             problems.append(str(error))
         for batch in in_progress(self.desk.requests()):
@@ -451,12 +451,16 @@ class Processor:
             return None
         checklist = purge.carry_out(ready)
         part = Batch(batch.id, tuple(ready))
-        paths = [self.params.split.path, f"{self.params.split.path}.dvc"]
-        commit = self._commit(part, "purged", f"Purge {len(ready)} request(s), {batch.id}", paths)
+        for alarm in checklist.alarms:
+            self.log(f"{batch.id}: {alarm}")
+        commit = self._commit(
+            part, "purged", f"Purge {len(ready)} request(s), {batch.id}", purge.own_changes()
+        )
         return part.record(
             self.desk,
             "purged",
             checklist=[item.as_json() for item in checklist],
+            void_weights=list(checklist.weights),
             manifest=_manifest(),
             commit=commit,
         )
@@ -528,11 +532,7 @@ class Processor:
             subject,
             [
                 *OURS,
-                *(
-                    path
-                    for path in paths
-                    if path == f"{self.params.split.path}.dvc" or self.repository.tracked(Path(path))
-                ),
+                *(path for path in paths if self.repository.tracked(Path(path))),
             ],
             {
                 "Expunge-Batch": batch.id,

@@ -32,15 +32,15 @@ class Repository:
         """Id of the commit that is checked out."""
         return self._ask("rev-parse", "HEAD")
 
-    def refuse_changes(self) -> None:
-        """See that all but our own files are as they were committed.
+    def refuse_changes(self, but: Sequence[str] = ()) -> None:
+        """See that all but our own files, and those that a purge has changed, are as they were committed.
 
         Raises
         ------
         ExpungeError
             Naming the files that are not: a commit must say what was done by which code.
         """
-        others = (f":(exclude){path}" for path in OURS)
+        others = (f":(exclude){path}" for path in (*OURS, *but))
         status = git.call(
             *("status", "--porcelain", "-uno", "--", ".", *others),
             root=self.root,

@@ -16,9 +16,9 @@ from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
 from tasks.core.errors import UnavailableError
-from tasks.erasure.prefect_runs import PATIENCE, FlowRuns
 from tasks.erasure.purge import Purge, wanted_of
 from tasks.erasure.search import Wanted
+from tasks.erasure.stores.prefect import PATIENCE, FlowRuns
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.keys import reference
@@ -103,7 +103,7 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
     first, first_run, _ = brought(desk, catalogue)
     purge = Purge(root, cast("Any", None), desk, served)
     _, early, _ = brought(desk, catalogue)
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     with desk.ledger.writing() as writer:
         for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
             writer.append(kind, first)
@@ -114,9 +114,9 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
         return {run["id"] for run in FlowRuns(served).runs()} & {first_run, early, late}
 
     assert there() == {first_run, early, late}
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     assert there() == {first_run}
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     FlowRuns(served).delete(first_run)
 
 
@@ -148,7 +148,7 @@ def busy(times: int) -> Iterator[str]:
 
 
 def test_a_server_that_is_busy_is_asked_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.erasure.prefect_runs.PATIENCE", PATIENCE.new(backoff_factor=0))
+    monkeypatch.setattr("tasks.erasure.stores.prefect.PATIENCE", PATIENCE.new(backoff_factor=0))
     with busy(PATIENCE.status or 0) as address:
         assert list(FlowRuns({"PREFECT_API_URL": address}).runs()) == []
     with (
