@@ -1,4 +1,4 @@
-"""Files in the commits of Git: of branches, tags, stashes and experiments, and those that only the reflog has."""
+"""Files in the commits of Git: of branches, tags, stashes and experiments, and of the reflog."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ever(pattern: str, root: Path) -> set[tuple[str, str]]:
 
 
 def at_other_ends(suffix: str, root: Path) -> set[tuple[str, str]]:
-    """Return path and blob of the files with a suffix at the ends of other branches, of tags and of stashes."""
+    """Return path and blob of files with a suffix at the ends of other branches, of tags and of stashes."""
     refs = git.ask("for-each-ref", "--no-merged=HEAD", "--format=%(refname)", root=root).split()
     found = set()
     for ref in refs:

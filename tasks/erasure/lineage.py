@@ -1,9 +1,9 @@
 """What belongs to this repository, and what was made of an erased sample though its content does not show it.
 
 Logits, losses and weights name nobody. That they were made of a void split is told by the MD5s in
-``dvc.lock``, of the working tree and of every commit that Git has, and by the run cache. A cache or remote may
-be shared, and what other projects made lies there under the same file names: only what these records say
-was made here belongs to this repository.
+``dvc.lock``, of the working tree and of every commit that Git has, and by the run cache. A cache or remote
+may be shared, and what other projects made lies there under the same file names: only what these records
+say was made here belongs to this repository.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class Ownership:
         return hit.item in self.originals or self._is_own_list(hit.item, store)
 
     def successor(self, md5: str) -> dict[str, str] | None:
-        """Return the list without the samples, of a list that work elsewhere ends with; ``None`` of others."""
+        """Return a list without the samples if work elsewhere ends with it; ``None`` of others."""
         pointer = next((p for p in self.pointers.found if p.md5 == md5 and p.elsewhere), None)
         files = self.files_of(md5) if pointer else None
         if pointer is None or files is None:
@@ -184,7 +184,7 @@ class Ownership:
         return found
 
     def _is_own_list(self, md5: str, store: Objects) -> bool:
-        """Whether it is a list of the source's folder, or one that was never committed, of this cache alone."""
+        """Whether it lists the source's files, or was never committed and is in this cache alone."""
         if md5 in self.lists:
             return True
         if not md5.endswith(".dir") or store is not self._private or self.tracked_as(md5):

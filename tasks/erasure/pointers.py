@@ -1,4 +1,4 @@
-"""The ``.dvc`` files: which data sets DVC tracks, in the working tree and in every commit, and which is the source.
+"""The ``.dvc`` files: the data sets that DVC tracks, in the working tree and in every commit.
 
 A pointer names a file by its MD5, or a folder by that of its list. The list of the source's folder names
 erased samples, so a purge makes it anew without them, and nothing else of it.

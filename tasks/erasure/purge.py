@@ -147,7 +147,7 @@ class Purge:
         }
 
     def own_changes(self) -> list[str]:
-        """Files that Git tracks and that a purge which is not recorded yet may have changed, below the root."""
+        """Files that Git tracks and that a purge which is not recorded yet may have changed."""
         begun = Begun.read(self.root)
         pending = {each.id for each in self.desk.requests() if each.state.status is Status.PROMOTED}
         return begun.files if pending.intersection(begun.requests) else []
@@ -592,7 +592,7 @@ class Purge:
         return ("data", str(STATE), ".dvc", *MLFLOW, *CODE, *environments)
 
     def _our_records(self, below: str) -> list[str]:
-        """The ledger and the certificates: they hold keyed digests, and are not searched as if they were data."""
+        """The ledger and the certificates: they hold keyed digests, and are not searched as data."""
         ledger = self.desk.ledger.name.partition("sqlite:///")[2]
         found = [CERTIFICATES, *(f"{ledger}{end}" for end in ("", "-wal", "-shm", "-journal") if ledger)]
         inside = [Path(below_root(self.root, each)) for each in found]
@@ -641,7 +641,7 @@ class Purge:
         except ExpungeError as error:
             yield self._failed("MLflow", error)
         if any(_recorded_weights(request) is None for request in requests):
-            why = "only the models that batches started from are known by digest; others are told by lineage alone"
+            why = "only the models that batches started from are known by digest"
             yield Line("models", "weights that learned samples", Outcome.NOT_SEARCHED, 0, why)
 
     def _superseded(self, requests: Sequence[Request]) -> Iterator[Line]:

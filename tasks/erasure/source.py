@@ -1,4 +1,4 @@
-"""The source's ``.dvc`` files follow what a purge does to the source, and nothing else that happened to it."""
+"""The source's ``.dvc`` files follow what a purge does to the source, and nothing else."""
 
 from __future__ import annotations
 

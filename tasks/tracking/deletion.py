@@ -140,7 +140,7 @@ class Deletion:
 
     @asks
     def files(self) -> dict[str, int]:
-        """Size of every file of this project's runs, by ``<run id>/<path>``; models' files are not among them."""
+        """Size of every file of this project's runs, by ``<run id>/<path>``, models' files apart."""
         found: dict[str, int] = {}
         for run in self.models.all_runs():
             if self._is_ours(run):

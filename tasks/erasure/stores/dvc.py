@@ -1,8 +1,8 @@
 """What DVC keeps: objects in its cache and remotes, the run cache, and what it remembers of paths.
 
-Objects have no names: the MD5 of an object's content says where it lies, ``files/md5/ab/cdef…`` (before DVC 3:
-``ab/cdef…``), and that of a folder's list of files ends with ``.dir``. Beside them, ``runs/`` holds the run
-cache: what a stage once made of what. A cache or a remote may be shared with other projects.
+Objects have no names: the MD5 of an object's content says where it lies, ``files/md5/ab/cdef…`` (before
+DVC 3: ``ab/cdef…``), and that of a folder's list of files ends with ``.dir``. Beside them, ``runs/`` holds
+the run cache: what a stage once made of what. A cache or a remote may be shared with other projects.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class RunFiles:
     """Files of this project's runs; an item is a run's id and a path."""
 
     name = "MLflow run files"
-    how = f"every file of this project's runs up to {LARGEST >> 20} MiB, downloaded; other projects' are not read"
+    how = f"every file of this project's runs up to {LARGEST >> 20} MiB; other projects' are not read"
 
     def __init__(self, deletion: Deletion) -> None:
         self.unread: dict[str, str] = {}

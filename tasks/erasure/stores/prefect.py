@@ -1,4 +1,4 @@
-"""Prefect's flow runs, over its REST API: their parameters, which may be requests, logs, artifacts and events."""
+"""Prefect's flow runs, over its REST API: parameters, which may be requests, logs, artifacts, events."""
 
 from __future__ import annotations
 
@@ -146,9 +146,7 @@ class FlowRuns:
                 runs[f"{ARTIFACT}{artifact['id']}"] = runs.get(item, {})
         for event in self._events():
             if find(json.dumps(event).encode(), wanted):
-                found[f"{EVENT}{event['id']}"] = (
-                    "an event names samples; the server drops it after its retention"
-                )
+                found[f"{EVENT}{event['id']}"] = "an event names samples; it ends with its retention"
         return [
             Hit(
                 self.name,
