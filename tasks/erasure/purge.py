@@ -371,8 +371,14 @@ class Purge:
             lines += self._delete_objects(store, ownership, doomed[store.name], going)
         if sealed:
             lines.append(Line("DVC", "superseded weights", Outcome.SEALED, len(sealed), self._sealed()))
+        emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
         for store in answering:
-            lines += self._left(store, ownership, wanted)
+            left = self._left(store, ownership, wanted)
+            lines += [
+                line
+                for line in left
+                if line.outcome is not Outcome.NOTHING_FOUND or store.name not in emptied
+            ]
         return lines
 
     def _goes(self, ownership: Ownership, hit: Hit, store: Objects) -> bool:

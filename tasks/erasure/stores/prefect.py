@@ -103,8 +103,8 @@ class FlowRuns:
 
     name = "Prefect"
     how = (
-        "parameters, logs, artifacts and events of every flow run, read through the server's API, and by id the "
-        "runs that brought the request; parameters of task runs are not kept by Prefect"
+        "parameters, logs, artifacts and events of every flow run, read through the server's API, and by id "
+        "the runs that brought the request; parameters of task runs are not kept by Prefect"
     )
 
     def __init__(self, environ: Mapping[str, str], root: Path = Path()) -> None:
