@@ -12,8 +12,8 @@ from typing import Literal
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
-from tasks.erasure.prefect_runs import FlowRuns
-from tasks.erasure.stores import DvcCache, remotes
+from tasks.erasure.stores.dvc import DvcCache, DvcRemote, remotes
+from tasks.erasure.stores.prefect import FlowRuns
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
 from tasks.requests.desk import Desk
@@ -172,8 +172,6 @@ def _remotes(root: Path) -> Iterator[Finding]:
 
 
 def _remote(remote: object) -> Finding:
-    from tasks.erasure.stores import DvcRemote
-
     assert isinstance(remote, DvcRemote)  # noqa: S101
     if why := remote.why_unsearchable():
         return Finding(remote.name, "needs care", why)
@@ -181,10 +179,11 @@ def _remote(remote: object) -> Finding:
 
 
 def _prefect(environ: Mapping[str, str]) -> Finding:
-    if not environ.get("PREFECT_API_URL"):
-        return Finding("Prefect", "not used", "PREFECT_API_URL is not set")
-    next(iter(FlowRuns(environ).runs()), None)
-    return Finding("Prefect", "well", environ["PREFECT_API_URL"])
+    server = FlowRuns(environ)
+    if not server.url:
+        return Finding("Prefect", "not used", "no server is set, neither PREFECT_API_URL nor a profile's")
+    next(iter(server.runs()), None)
+    return Finding("Prefect", "well", server.url)
 
 
 def _disk(root: Path) -> Finding:

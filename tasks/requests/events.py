@@ -433,17 +433,20 @@ class ChecklistLine(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     store: str
-    item: str = ""
+    scope: str = ""
     outcome: str = ""
-    count: int | None = None
-    how: str = ""
+    count: int = 0
+    detail: str = ""
+    item: str = ""
     result: str = ""
+    how: str = ""
 
 
 class Purge(Fact, kind="batch-purged"):
     """The samples have left the data and the stores; ``checklist`` says of each what was found."""
 
     checklist: tuple[ChecklistLine, ...] = ()
+    void_weights: tuple[Digest, ...] = ()
     manifest: Mapping[str, str] = Field(default_factory=dict)
     commit: str | None = None
 
