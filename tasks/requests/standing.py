@@ -64,7 +64,11 @@ UPTO = Table(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Where a request stands."""
+    """Where a request stands.
+
+    ``seq``: number of its first event, so that of two requests received at the same time the one that came
+    first is known.
+    """
 
     request: str
     seq: int
@@ -86,9 +90,7 @@ class Row:
 
     def after(self, event: Event, state: State) -> Row:
         """Return the row after an event that led to a state."""
-        changed = replace(
-            self, seq=event.seq, status=state.status or self.status, before=state.before, held=state.held
-        )
+        changed = replace(self, status=state.status or self.status, before=state.before, held=state.held)
         match event.fact:
             case facts.Received(received_at=received, due_at=due, requester=requester, ground=ground):
                 return replace(
@@ -99,7 +101,7 @@ class Row:
             case facts.Extended(due_at=due):
                 return replace(changed, due_at=due or self.due_at)
             case facts.Behind(first=first) | facts.Duplicate(first=first):
-                return replace(changed, first=first)
+                return replace(changed, first=first or None)
             case facts.Advanced():
                 return replace(changed, first=None)
             case facts.Batched(batch=batch):
@@ -173,7 +175,7 @@ def rows(
     only_open: bool = False,
 ) -> Iterator[Row]:
     """Read rows, in the order in which the requests came."""
-    query = select(STANDING).order_by(STANDING.c.received_at, STANDING.c.request)
+    query = select(STANDING).order_by(STANDING.c.received_at, STANDING.c.seq)
     for column, value in (
         (STANDING.c.request, request),
         (STANDING.c.requester, requester),
