@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tasks import cli
+from tasks.output import Exit
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tests.requests.conftest import Clock, catalogue, clock, desk, root, submission
@@ -51,7 +52,7 @@ def test_submit_says_what_became_of_each_file(run: Run) -> None:
     Path("good.json").write_bytes(submission())
     Path("bad.json").write_bytes(submission(ground="why"))
     result = run("submit", "good.json", "bad.json")
-    assert result.exit_code == cli.Exit.BAD_INPUT
+    assert result.exit_code == Exit.BAD_INPUT
     good, bad = result.stdout.splitlines()
     assert good.startswith("good.json: request 20260501-")
     assert good.endswith(" validated, due 2026-06-01")
@@ -63,13 +64,13 @@ def test_submit_says_what_became_of_each_file(run: Run) -> None:
 
 def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
     result = run("submit", "nowhere.json")
-    assert result.exit_code == cli.Exit.SYSTEM
+    assert result.exit_code == Exit.SYSTEM
     assert result.stderr == "expunge: No such file or directory (nowhere.json)\n"
 
 
 def test_with_a_file_that_is_not_there_the_others_are_not_submitted(run: Run, desk: Desk) -> None:
     Path("good.json").write_bytes(submission())
-    assert run("submit", "good.json", "nowhere.json").exit_code == cli.Exit.SYSTEM
+    assert run("submit", "good.json", "nowhere.json").exit_code == Exit.SYSTEM
     assert desk.requests() == []
 
 
@@ -138,12 +139,12 @@ def test_what_is_not_allowed_is_one_line_and_changes_nothing(run: Run, desk: Des
     run("refuse", request, "-r", "no identity")
     before = desk.ledger.head()
     result = run("approve", request)
-    assert result.exit_code == cli.Exit.BAD_INPUT
+    assert result.exit_code == Exit.BAD_INPUT
     assert result.stderr == (
         f"expunge: request {request} is refused; 'approved' can happen only to one that is validated\n"
     )
     assert run("show", "nope").stderr.startswith("expunge: request 'nope' is not in the ledger")
-    assert run("refuse", request).exit_code == cli.Exit.BAD_INPUT
+    assert run("refuse", request).exit_code == Exit.BAD_INPUT
     assert desk.ledger.head() == before
 
 
@@ -155,7 +156,7 @@ def test_status_counts_and_fails_when_something_is_overdue(run: Run, clock: Cloc
     assert result.stdout.startswith("2 open: 0 overdue, 1 at risk, 1 on time\n")
     clock.forward(days=2)
     result = run("status", "--no-reconcile")
-    assert result.exit_code == cli.Exit.ATTENTION
+    assert result.exit_code == Exit.ATTENTION
     assert result.stdout.startswith("2 open: 1 overdue, 0 at risk, 1 on time\n")
     told = json.loads(run("status", "--no-reconcile", "--json").stdout)
     assert told["counts"] == {"overdue": 1, "at risk": 0, "on time": 1}
@@ -168,12 +169,12 @@ def test_verify_holds_the_chain_against_anchors(run: Run, desk: Desk) -> None:
     told = f"2 events, unbroken, on 2 anchor(s); head {head}\n"  # that which is given, and the mark
     assert run("verify", "ledger", "--anchor", str(head)).stdout == told
     result = run("verify", "ledger", "--anchor", f"2:{'0' * 64}")
-    assert result.exit_code == cli.Exit.NOT_VERIFIED
+    assert result.exit_code == Exit.NOT_VERIFIED
     assert "two anchors of event 2 contradict each other" in result.stderr
     result = run("verify", "ledger", "--anchor", f"1:{'0' * 64}")
-    assert result.exit_code == cli.Exit.NOT_VERIFIED
+    assert result.exit_code == Exit.NOT_VERIFIED
     assert "event 1 is not the one that was anchored (--anchor)" in result.stderr
-    assert run("verify", "ledger", "--anchor", "x").exit_code == cli.Exit.BAD_INPUT
+    assert run("verify", "ledger", "--anchor", "x").exit_code == Exit.BAD_INPUT
 
 
 def test_the_inbox_is_taken(run: Run, catalogue: Catalogue) -> None:
@@ -213,7 +214,7 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
     assert "validated" in expunge("list").stdout
     assert expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db").stdout == "no requests\n"
     inside = expunge("submit", "a.json", EXPUNGE_KEYS=str(root / "keys"))
-    assert inside.returncode == cli.Exit.BAD_INPUT
+    assert inside.returncode == Exit.BAD_INPUT
     assert "lies inside the repository" in inside.stderr
     (root / "params.yaml").unlink()
     assert expunge("list").stderr == "expunge: params.yaml is missing; run from the repository's root\n"

@@ -62,6 +62,16 @@ UPTO = Table(
 """The event up to which the table is right."""
 
 
+_CHANGING = frozenset(
+    fact.kind
+    for fact in (
+        facts.Received, facts.Validated, facts.Extended, facts.Behind, facts.Duplicate, facts.Advanced,
+        facts.Batched, facts.Unbatched,
+    )
+)  # fmt: skip
+"""Kinds of events that tell more of a row than its status; the others need not be read for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Where a request stands.
@@ -91,6 +101,8 @@ class Row:
     def after(self, event: Event, state: State) -> Row:
         """Return the row after an event that led to a state."""
         changed = replace(self, status=state.status or self.status, before=state.before, held=state.held)
+        if event.kind not in _CHANGING:
+            return changed
         match event.fact:
             case facts.Received(received_at=received, due_at=due, requester=requester, ground=ground):
                 return replace(
@@ -173,6 +185,7 @@ def rows(
     requester: str | None = None,
     batch: str | None = None,
     only_open: bool = False,
+    only_behind: bool = False,
 ) -> Iterator[Row]:
     """Read rows, in the order in which the requests came."""
     query = select(STANDING).order_by(STANDING.c.received_at, STANDING.c.seq)
@@ -185,6 +198,8 @@ def rows(
             query = query.where(column == value)
     if only_open:
         query = query.where(STANDING.c.open.is_(True))
+    if only_behind:
+        query = query.where(STANDING.c.status == str(Status.BEHIND))
     for found in connection.execute(query).mappings():
         values = {name: found[name] for name in Row.__slots__}
         values["status"] = Status(values["status"])

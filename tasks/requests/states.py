@@ -45,6 +45,9 @@ OPEN = frozenset(Status) - ENDED
 UNDONE = frozenset({S.RECEIVED, S.VALIDATED, S.BEHIND, S.APPROVED, S.BATCHED, S.RUNNING, S.AUDITED})
 """Nothing has happened yet that could not be left undone: the model in production is as it was."""
 
+PURGES = frozenset({S.PURGING, S.PURGED})
+"""Its samples are leaving the data and the stores, or have left: nothing can be held any more."""
+
 FRUITLESS = frozenset({S.REJECTED, S.REFUSED, S.WITHDRAWN})
 """A request that ended so has erased nothing, and does not make a later one a duplicate."""
 
@@ -90,6 +93,8 @@ class Transition:
     undone
         Whether it may happen only while the model in production is as it was: to a request that failed,
         only if it failed before its batch was promoted.
+    unpurged
+        Whether it may happen to a request that failed only if it failed before its purge began.
     """
 
     sources: frozenset[Status]
@@ -98,6 +103,7 @@ class Transition:
     once: bool = False
     back: bool = False
     undone: bool = False
+    unpurged: bool = False
 
 
 def after(*sources: Status) -> frozenset[Status]:
@@ -139,9 +145,12 @@ class State:
                 f"failed after its batch was promoted; {kind!r} would leave copies that nobody purges: "
                 "expunge retry",
             )
+        if transition.unpurged and self.status is Status.FAILED and self.before in PURGES:
+            raise TransitionError(
+                request, f"failed after its purge had begun; {kind!r} comes too late: expunge retry"
+            )
         if self.held and not transition.on_hold:
-            waits = "" if kind == "held" else f"; {kind!r} waits for its release"
-            raise TransitionError(request, f"is on legal hold{waits}")
+            raise TransitionError(request, f"is on legal hold; {kind!r} waits for its release")
         if kind == "released" and not self.held:
             raise TransitionError(request, "is not on hold")
         if transition.once and kind in self.seen:
