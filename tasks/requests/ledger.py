@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     MetaData,
     String,
     Table,
@@ -66,6 +67,9 @@ EVENTS = Table(
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
 )
+
+BY_KIND = Index("expunge_events_kind", EVENTS.c.kind, EVENTS.c.seq)
+"""Finds the few events of a kind among very many; the first release had no such index."""
 
 TRIGGERS = {
     "sqlite": [
@@ -322,6 +326,8 @@ def _create(connection: Connection) -> None:
         EVENTS.create(connection)
         for statement in TRIGGERS[connection.dialect.name]:
             connection.execute(text(statement))
+    elif standing.upto(connection) is None:
+        BY_KIND.create(connection, checkfirst=True)
 
 
 def _head(connection: Connection) -> Head:
