@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,48 +11,12 @@ from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import check_chain
 from tasks.requests.desk import Desk, urgency
-from tasks.requests.events import Fact
 from tasks.requests.keys import reference
 from tasks.requests.request import Request
-from tasks.requests.standing import Row
-from tests.requests.conftest import Clock, submission
+from tests.requests.conftest import LIFE, Clock, go_on, row_of, submission, submit, without
 
 RISK = timedelta(days=7)
 TEST_SAMPLE = "is a test sample, which no model was trained on; remove it from the source instead"
-
-
-def submit(desk: Desk, catalogue: Catalogue, **changes: object) -> Request:
-    return desk.submit(submission(**changes), "a.json", catalogue, channel="cli").request
-
-
-def go_on(desk: Desk, request: Request, *told: Fact) -> Request:
-    """Append events as the processing will."""
-    with desk.writing() as writer:
-        for fact in told:
-            writer.append(fact, request.id)
-    return desk.show(request.id)
-
-
-def row(desk: Desk, request: Request) -> Row:
-    (found,) = desk.rows(request=request.id)
-    return found
-
-
-LIFE: tuple[Fact, ...] = (
-    facts.Batched(batch="b"),
-    facts.Started(batch="b"),
-    facts.Audited(batch="b"),
-    facts.Promoted(batch="b"),
-    facts.Purging(batch="b"),
-    facts.Purged(batch="b"),
-    facts.Closed(batch="b"),
-)
-
-
-def without(catalogue: Catalogue, *ids: str) -> Catalogue:
-    """The catalogue after samples have left the data."""
-    by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
-    return replace(catalogue, by_name={name: found for name, found in by_name.items() if found})
 
 
 def test_a_good_request_is_received_and_validated(desk: Desk, catalogue: Catalogue) -> None:
@@ -127,7 +90,7 @@ def test_times_are_held_against_the_clock(desk: Desk, catalogue: Catalogue, cloc
     assert submit(desk, catalogue, due_at="2026-05-03T00:00:00Z").due_at == "2026-05-03T00:00:00.000000Z"
     clock.forward(days=400)
     old = submit(desk, catalogue, samples={"index": [1]})
-    assert urgency(row(desk, old), clock(), RISK) == "overdue"
+    assert urgency(row_of(desk, old), clock(), RISK) == "overdue"
 
 
 def test_a_month_ends_with_its_last_day(desk: Desk, catalogue: Catalogue, clock: Clock) -> None:
@@ -146,7 +109,7 @@ def test_the_same_samples_again_wait_behind_the_first_at_every_stage(
         again = submit(desk, catalogue, samples={"index": [4], "path": ["train.parquet#3"]})
         assert [event.kind for event in again.events] == ["received", "validated", "behind"]
         assert (again.state.status, again.first) == ("behind", first.id)
-        assert row(desk, again).first == first.id
+        assert row_of(desk, again).first == first.id
         assert desk.keys.exists(again.id)  # if the first comes to nothing, this one takes its place
 
 
@@ -240,7 +203,7 @@ def test_a_due_date_moves_once_by_two_months(desk: Desk, catalogue: Catalogue) -
     request = submit(desk, catalogue)
     many = facts.Extended(by="me", reason="many")
     assert desk.decide(many, request.id).due_at == "2026-08-01T09:30:00.000000Z"
-    assert row(desk, request).due_at == "2026-08-01T09:30:00.000000Z"
+    assert row_of(desk, request).due_at == "2026-08-01T09:30:00.000000Z"
     with pytest.raises(ExpungeError, match="possible once"):
         desk.decide(many, request.id)
     with pytest.raises(ExpungeError, match=r"^request '?nope'? is not in the ledger"):
@@ -254,10 +217,10 @@ def test_urgency_follows_the_clock_and_ends_with_the_request(
     seen = []
     for days in (0, 23, 1, 6, 1):
         clock.forward(days=days)
-        seen.append(urgency(row(desk, request), clock(), RISK))
+        seen.append(urgency(row_of(desk, request), clock(), RISK))
     assert seen == ["on time", "on time", "at risk", "at risk", "overdue"]
     go_on(desk, request, *LIFE)
-    assert urgency(row(desk, request), clock(), RISK) == "-"
+    assert urgency(row_of(desk, request), clock(), RISK) == "-"
 
 
 def test_only_what_may_be_processed_is_ready(desk: Desk, catalogue: Catalogue) -> None:

@@ -6,7 +6,6 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,23 +21,6 @@ from tasks.requests.ledger import Ledger
 from tests.requests.conftest import Clock
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/folder/ledger.db"
-        return
-    server: str = request.getfixturevalue("postgresql")
-    yield server
-    with create_engine(server, poolclass=NullPool).begin() as connection:
-        for table in ("expunge_events", "expunge_standing", "expunge_standing_upto"):
-            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
-
-
-@pytest.fixture
-def ledger(url: str, clock: Clock) -> Ledger:
-    return Ledger(url, clock)
 
 
 AUDIT = facts.Audit(
