@@ -196,7 +196,9 @@ def rows(
     only_behind: bool = False,
 ) -> Iterator[Row]:
     """Read rows, in the order in which the requests came."""
-    query = select(*(STANDING.c[name] for name in Row.__slots__)).order_by(STANDING.c.received_at, STANDING.c.seq)
+    query = select(*(STANDING.c[name] for name in Row.__slots__)).order_by(
+        STANDING.c.received_at, STANDING.c.seq
+    )
     for column, value in (
         (STANDING.c.request, request),
         (STANDING.c.requester, requester),

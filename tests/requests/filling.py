@@ -61,6 +61,7 @@ def closed(desk: Desk, count: int, at: datetime, *, per_batch: int = 20) -> Iter
                 "path": f"gone.parquet#{number}",
                 "index": str(10**6 + number),
             }
+            digests = {kind: reference(key, kind, value) for kind, value in sample.items()}
             content = ({kind: reference(key, kind, name) for kind in ("pixels", "file")},)
             own[name] = [
                 facts.Received(
@@ -68,7 +69,7 @@ def closed(desk: Desk, count: int, at: datetime, *, per_batch: int = 20) -> Iter
                     received_at=stamp(at + timedelta(minutes=number)),
                     due_at=stamp(at + timedelta(days=31, minutes=number)),
                 ),
-                facts.Validated(samples=({kind: reference(key, kind, value) for kind, value in sample.items()},)),
+                facts.Validated(samples=(digests,)),
                 facts.Batched(batch=batch),
                 facts.Started(batch=batch),
                 facts.Audited(batch=batch, content=content),
