@@ -120,11 +120,11 @@ OLD: list[tuple[str, dict[str, Any], Fact]] = [
     ),
     (
         "audited",
-        {"batch": "b", "content": [{"pixels": "3" * 64}], "decision": "promote", 
-         "environment": {"dvc": "3"}, "figures": {"audit/auc": 0.5}, "manifest": {"samples.csv": "4" * 64}, "method": "none",
-         "params": {"split": {"resize": None}}, "pipeline": "5" * 32, "placements": [0.0, 1.0],
-         "reason": "few", "runs": {"audit": "6" * 32}, "text": "no verdict", "verdict": "inconclusive", "weights": WEIGHTS,
-         "why": "retrained"},
+        {"batch": "b", "content": [{"pixels": "3" * 64}], "decision": "promote", "why": "retrained",
+         "environment": {"dvc": "3"}, "figures": {"audit/auc": 0.5}, "manifest": {"samples.csv": "4" * 64},
+         "method": "none", "params": {"split": {"resize": None}}, "pipeline": "5" * 32,
+         "placements": [0.0, 1.0], "reason": "few", "runs": {"audit": "6" * 32}, "text": "no verdict",
+         "verdict": "inconclusive", "weights": WEIGHTS},
         facts.Audit(
             method="none", verdict="inconclusive", text="no verdict", reason="few", decision="promote",
             why="retrained", weights=facts.Weights.model_validate(WEIGHTS), figures={"audit/auc": 0.5},
@@ -179,9 +179,7 @@ def test_other_events_of_the_first_release_are_read() -> None:
 
 
 def test_the_page_of_events_is_what_the_classes_tell() -> None:
-    assert DOCS.read_text(encoding="utf-8") == facts.page(), (
-        "python -m tasks.requests.events > docs/events.md"
-    )
+    assert DOCS.read_text(encoding="utf-8") == page(), "python -m tasks.requests.events > docs/events.md"
 
 
 def test_every_event_has_a_meaning_of_one_sentence() -> None:
