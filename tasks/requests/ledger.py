@@ -40,7 +40,7 @@ from tasks.requests import standing
 from tasks.requests.chain import Event, Head, canonical, now, stamp
 from tasks.requests.events import TRANSITIONS, Fact
 from tasks.requests.standing import BIG, Row
-from tasks.requests.states import State, state_of
+from tasks.requests.states import State, history
 
 Clock = Callable[[], datetime]
 
@@ -128,7 +128,7 @@ class Writer:
     def state(self, request: str) -> State:
         """Where the request stands."""
         query = select(EVENTS.c.kind).where(EVENTS.c.request == request).order_by(EVENTS.c.seq)
-        return state_of(self._connection.execute(query).scalars(), TRANSITIONS, request)
+        return history(self._connection.execute(query).scalars(), TRANSITIONS)
 
     def rows(self, **filters: Any) -> list[Row]:
         """Where requests stand; the filters are those of :func:`tasks.requests.standing.rows`."""

@@ -18,7 +18,7 @@ from tasks.requests.ledger import Ledger, Writer
 from tasks.requests.request import Request
 from tasks.requests.settings import Settings
 from tasks.requests.standing import Row
-from tasks.requests.states import State, state_of
+from tasks.requests.states import history
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +181,5 @@ def own_events(writer: Writer, request: str) -> Request:
 
 
 def _request(name: str, events: Sequence[Event]) -> Request:
-    state: State = state_of((event.kind for event in events), TRANSITIONS, name)
+    state = history((event.kind for event in events), TRANSITIONS)
     return Request(name, state, tuple(events))

@@ -138,7 +138,7 @@ def follow(entries: Iterable[Event]) -> dict[str, Row]:
         before = states.get(name, State())
         state = led.get((before, kind))
         if state is None:
-            state = led[before, kind] = before.follow(kind, TRANSITIONS, name)
+            state = led[before, kind] = before.after(kind, TRANSITIONS)
         states[name] = state
         row = rows.get(name) or Row(name, event.seq, state.status or Status.RECEIVED)
         rows[name] = row.telling(event)

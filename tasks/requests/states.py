@@ -155,8 +155,13 @@ class State:
             raise TransitionError(request, "is not on hold")
         if transition.once and kind in self.seen:
             raise TransitionError(request, f"has been {kind} before; that is possible once")
+        return self.after(kind, transitions)
+
+    def after(self, kind: str, transitions: Mapping[str, Transition]) -> State:
+        """Return the state that an event of this kind has led to, whatever allowed it when it happened."""
+        transition = transitions[kind]
         held = kind == "held" or (self.held and kind != "released")
-        target = self.before if transition.back else transition.target or self.status
+        target = (self.before if transition.back else transition.target) or self.status
         before = self.status if target is Status.FAILED and self.status is not target else self.before
         return State(target, held, before, self.seen | {kind})
 
@@ -166,4 +171,12 @@ def state_of(kinds: Iterable[str], transitions: Mapping[str, Transition], reques
     state = State()
     for kind in kinds:
         state = state.follow(kind, transitions, request)
+    return state
+
+
+def history(kinds: Iterable[str], transitions: Mapping[str, Transition]) -> State:
+    """Return where a request's events in the ledger have led; an earlier version may have allowed others."""
+    state = State()
+    for kind in kinds:
+        state = state.after(kind, transitions)
     return state
