@@ -17,8 +17,8 @@ from tasks.erasure.stores import DvcCache, remotes
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
 from tasks.requests.desk import Desk
+from tasks.requests.high_water import read_checked
 from tasks.requests.production import in_production, models
-from tasks.requests.suppression import Erased
 
 State = Literal["well", "needs care", "not used"]
 
@@ -132,7 +132,7 @@ def _erased(desk: Desk, params: Params) -> Finding:
     if params.split.erased is None:
         found = "split.erased is null in params.yaml: nothing keeps erased samples out"
         return Finding("list of what was erased", "needs care", found, "name the list")
-    lines = Erased.read(Path(params.split.erased)).lines
+    lines = read_checked(Path(params.split.erased), desk.keys).lines
     return Finding("list of what was erased", "well", f"{len(lines)} line(s)")
 
 
