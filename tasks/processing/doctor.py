@@ -6,7 +6,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +15,11 @@ from tasks.erasure.prefect_runs import FlowRuns
 from tasks.erasure.stores import DvcCache, remotes
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
+from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
-from tasks.requests.high_water import read_checked
+from tasks.requests.ledger import SKEW
 from tasks.requests.production import in_production, models
+from tasks.requests.suppression import Erased
 
 State = Literal["well", "needs care", "not used"]
 
@@ -50,7 +51,7 @@ def examine(desk: Desk, params: Params, root: Path, environ: Mapping[str, str]) 
         ("folder of keys", lambda: _folder(desk)),
         ("checkout", lambda: _checkout(desk, root)),
         ("Git", lambda: _git(root)),
-        ("list of what was erased", lambda: _erased(desk, params)),
+        ("list of what was erased", lambda: _erased(params)),
         ("data/base", lambda: _base(desk)),
         ("alias production", lambda: _alias(desk, params, root)),
         ("DVC cache", lambda: _cache(root)),
@@ -88,7 +89,7 @@ def _standing(desk: Desk) -> Finding:
 def _clock(desk: Desk) -> Finding:
     last = desk.ledger.last(())
     now = desk.clock()
-    if last and datetime.fromisoformat(last.at) > now + timedelta(minutes=5):
+    if last and last.at > stamp(now + SKEW):
         return Finding(
             "clock", "needs care", f"{now:%Y-%m-%dT%H:%MZ}; the last event is of {last.at[:16]}Z", "set it"
         )
@@ -128,11 +129,11 @@ def _git(root: Path) -> Finding:
     return Finding("Git", "well", "everything is committed")
 
 
-def _erased(desk: Desk, params: Params) -> Finding:
+def _erased(params: Params) -> Finding:
     if params.split.erased is None:
         found = "split.erased is null in params.yaml: nothing keeps erased samples out"
         return Finding("list of what was erased", "needs care", found, "name the list")
-    lines = read_checked(Path(params.split.erased), desk.keys).lines
+    lines = Erased.read(Path(params.split.erased)).lines
     return Finding("list of what was erased", "well", f"{len(lines)} line(s)")
 
 
