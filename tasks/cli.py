@@ -631,7 +631,7 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         problems = [str(problem) for problem in receipt.problems]
         shown.append({"file": name, **_summary(opened, row), "problems": problems})
         if not as_json:
-            pointer = f" of {row.first}" if row.first else ""
+            pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
             due = f", due {row.due_at[:10]}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
             for problem in problems:

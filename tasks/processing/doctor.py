@@ -6,7 +6,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +15,10 @@ from tasks.erasure.stores.dvc import DvcCache, DvcRemote, remotes
 from tasks.erasure.stores.prefect import FlowRuns
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
+from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import read_checked
+from tasks.requests.ledger import SKEW
 from tasks.requests.production import in_production, models
 
 State = Literal["well", "needs care", "not used"]
@@ -88,7 +89,7 @@ def _standing(desk: Desk) -> Finding:
 def _clock(desk: Desk) -> Finding:
     last = desk.ledger.last(())
     now = desk.clock()
-    if last and datetime.fromisoformat(last.at) > now + timedelta(minutes=5):
+    if last and last.at > stamp(now + SKEW):
         return Finding(
             "clock", "needs care", f"{now:%Y-%m-%dT%H:%MZ}; the last event is of {last.at[:16]}Z", "set it"
         )
@@ -171,10 +172,8 @@ def _remotes(root: Path) -> Iterator[Finding]:
         yield _tried(name, lambda remote=remote: _remote(remote))  # type: ignore[misc]
 
 
-def _remote(remote: object) -> Finding:
-    assert isinstance(remote, DvcRemote)  # noqa: S101
-    if why := remote.why_unsearchable():
-        return Finding(remote.name, "needs care", why)
+def _remote(remote: DvcRemote) -> Finding:
+    remote.runs()  # raises what keeps it from being searched
     return Finding(remote.name, "well", "can be searched")
 
 

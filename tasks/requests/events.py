@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tasks.requests.states import OPEN, Status, Transition, after
+from tasks.requests.states import OPEN, PURGES, Status, Transition, after
 
 S = Status
 
@@ -159,7 +159,7 @@ class Received(Fact, kind="received"):
 class Rejected(Fact, kind="rejected"):
     """It cannot be carried out as it was submitted."""
 
-    transition = Transition(after(S.RECEIVED), S.REJECTED)
+    transition = Transition(after(S.RECEIVED), S.REJECTED, on_hold=True)
 
     problems: tuple[ProblemRecord, ...] = ()
 
@@ -175,7 +175,7 @@ class Validated(Fact, kind="validated"):
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
     """
 
-    transition = Transition(after(S.RECEIVED), S.VALIDATED)
+    transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
 
     samples: Digests = ()
     already_erased_by: tuple[str, ...] = ()
@@ -279,10 +279,11 @@ class Extended(Decision, kind="extended"):
 class Held(Decision, kind="held"):
     """Nothing that cannot be undone happens to its samples.
 
-    ``standing``: the standing hold that caught it, if a person did not hold this very request.
+    ``standing``: the standing hold that caught it, if a person did not hold this very request. Several holds
+    can be on one request; it is said anew of those that are left when one has ended.
     """
 
-    transition = Transition(OPEN - {S.PURGING, S.PURGED}, None)
+    transition = Transition(OPEN - PURGES, None, on_hold=True, unpurged=True)
 
     standing: str | None = None
 
