@@ -20,7 +20,8 @@ from safetensors.numpy import save
 from safetensors.torch import save_file
 
 from tasks.engine.weights import tensor_digest
-from tasks.erasure.search import BLOCK, Found, Wanted, find, named
+from tasks.erasure.formats.text import BLOCK
+from tasks.erasure.search import Found, Wanted, find, named
 from tasks.requests.keys import reference
 from tasks.requests.suppression import fingerprint
 
