@@ -28,7 +28,7 @@ TAIL = "tail"
 NAMES = ("id", "path")
 """Kinds of names among a request's digests."""
 
-LONGEST = 4096
+LONGEST = 1 << 12
 """Bytes of a name: more than that, and no system takes it as a path."""
 
 KEY_SIZE, DIGEST_SIZE = 32, 16
@@ -76,6 +76,10 @@ class Lens(Protocol):
     def ascii(self) -> bool:
         """Whether all names are known to be ASCII."""
 
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Bytes of the shortest name and of the longest, as far as they are known."""
+
     def has(self, kind: str) -> bool:
         """Whether anything of a kind is looked for."""
 
@@ -92,15 +96,20 @@ class _Clear:
 
     values: Mapping[str, frozenset[bytes]]
     tails: frozenset[bytes]
+    ascii: bool
+    lengths: tuple[int, int]
 
     @classmethod
     def of(cls, values: Mapping[str, Iterable[bytes]]) -> _Clear:
         sets = {kind: frozenset(values.get(kind, ())) for kind in KINDS}
-        return cls(sets, frozenset(name.rpartition(b"/")[2] for name in sets[NAME]))
-
-    @property
-    def ascii(self) -> bool:
-        return all(map(bytes.isascii, self.values[NAME]))
+        names = sets[NAME]
+        lengths = [len(name) for name in names]
+        return cls(
+            sets,
+            frozenset(name.rpartition(b"/")[2] for name in names),
+            all(map(bytes.isascii, names)),
+            (min(lengths, default=LONGEST), max(lengths, default=0)),
+        )
 
     def has(self, kind: str) -> bool:
         return bool(self.values[kind])
@@ -166,8 +175,7 @@ class _Scan(_Keyed):
         for kind, values in [*clear.values.items(), (TAIL, clear.tails)]:
             state = _state(key, kind)
             digests[kind] = frozenset(_digest(state, value) for value in values)
-        lengths = [len(name) for name in clear.values[NAME]]
-        scan = cls(key, digests, (min(lengths, default=0), max(lengths, default=0)))
+        scan = cls(key, digests, clear.lengths)
         scan.ascii = clear.ascii
         return scan
 
@@ -335,6 +343,11 @@ class Sought:
     def ascii(self) -> bool:
         """Whether all names are known to be ASCII."""
         return all(lens.ascii for lens in self.lenses)
+
+    @property
+    def shortest(self) -> int:
+        """Bytes of the shortest name, as far as it is known."""
+        return min((lens.lengths[0] for lens in self.lenses), default=0)
 
     def of_size(self, height: int, width: int) -> bool:
         """Whether a sample may have this size, lying on its side or not."""

@@ -58,7 +58,7 @@ def search_rows(shape: tuple[int, ...], dtype: np.dtype[Any], rows: Rows, scan: 
             break
         for images in _layouts(chunk, scan):
             some, unknown = _as_bytes(images)
-            strange |= unknown and min(_size(images)) >= 8  # noqa: PLR2004
+            strange |= unknown and min(_size(images)) >= 8
             met |= _search(some, scan)
     if len(shape) in (2, 3) and _likely((1, *shape), scan):  # the array may be one image
         met |= _one(shape, rows, scan)
@@ -73,7 +73,7 @@ def _one(shape: tuple[int, ...], rows: Rows, scan: Scan) -> bool:
     whole = rows(0, shape[0])[None]
     if whole.shape[1:] != shape:
         return False
-    layouts = _layouts(whole, scan) if len(shape) == 3 else iter([whole[:, None]])  # noqa: PLR2004
+    layouts = _layouts(whole, scan) if len(shape) == 3 else iter([whole[:, None]])
     return any([_search(_as_bytes(images)[0], scan) for images in layouts])
 
 
@@ -124,7 +124,7 @@ def _layouts(chunk: NDArray[Any], scan: Scan) -> Iterator[NDArray[Any]]:
             images = chunk.reshape(len(chunk), channels, height, width)
         else:
             images = chunk.reshape(len(chunk), height, width, channels).transpose(0, 3, 1, 2)
-        yield images[:, :3] if channels == 4 else images  # noqa: PLR2004  (what is transparent is dropped)
+        yield images[:, :3] if channels == 4 else images
 
 
 def _size(images: NDArray[Any]) -> tuple[int, int]:
@@ -139,10 +139,10 @@ def _as_bytes(images: NDArray[Any]) -> tuple[Images, bool]:
     with np.errstate(all="ignore"):
         low, high = images.min(axis=axes), images.max(axis=axes)
         if images.dtype.kind in "ui":
-            plain = (low >= 0) & (high <= 255)  # noqa: PLR2004
+            plain = (low >= 0) & (high <= 255)
             return images[plain].astype(np.uint8), False
-        images = images if images.dtype.itemsize >= 4 else images.astype(np.float32)  # noqa: PLR2004
-        unit, full = (low >= 0) & (high <= 1), (low >= 0) & (high > 1) & (high <= 255)  # noqa: PLR2004
+        images = images if images.dtype.itemsize >= 4 else images.astype(np.float32)
+        unit, full = (low >= 0) & (high <= 1), (low >= 0) & (high > 1) & (high <= 255)
         signed = (low >= -1) & (low < 0) & (high <= 1)
         parts = [
             np.rint(images[unit] * 255), np.rint(images[full]), np.rint((images[signed] + 1) * 127.5),
@@ -168,9 +168,9 @@ def _search(images: Images, scan: Scan) -> bool:
 def search_image(image: Images, scan: Scan) -> bool:
     """Look for one image, ``uint8 [H, W]`` or ``[H, W, 3]``."""
     size = image.shape[:2]
-    if image.ndim == 3 and np.array_equal(image[:1, :, 0], image[:1, :, 1]):  # noqa: PLR2004  (it may be grey)
+    if image.ndim == 3 and np.array_equal(image[:1, :, 0], image[:1, :, 1]):
         return _search(image.transpose(2, 0, 1)[None], scan)
-    if image.ndim == 2:  # noqa: PLR2004
+    if image.ndim == 2:
         return _search(image[None, None], scan)
     pixels, pictures = set(), set()
     if scan.by_pixels:

@@ -210,5 +210,5 @@ def _images(column: Any, scan: Scan) -> None:
             return
         shape.append(each)
         values = flat
-    if len(shape) <= 4 and (types.is_integer(values.type) or types.is_floating(values.type)):  # noqa: PLR2004
+    if len(shape) <= 4 and (types.is_integer(values.type) or types.is_floating(values.type)):
         arrays.search_array(values.to_numpy(zero_copy_only=False).reshape(shape), scan)

@@ -62,7 +62,7 @@ def read(content: Content, scan: Scan) -> bool:
     content.stream.seek(0)
     try:
         count = 0
-        while content.stream.tell() < content.size and count < 5:  # noqa: PLR2004
+        while content.stream.tell() < content.size and count < 5:
             mark = content.stream.read(2)
             content.stream.seek(-len(mark), io.SEEK_CUR)
             if count and not mark.startswith(MARKS):
@@ -224,7 +224,7 @@ class _Machine:
     def _value(self, value: str | bytes | bytearray) -> None:
         if isinstance(value, str):
             data = value.encode("utf-8", errors="surrogatepass")
-            if len(value) >= SMALLEST and any(ord(letter) < 0x09 for letter in value[:512]):  # noqa: PLR2004
+            if len(value) >= SMALLEST and any(ord(letter) < 0x09 for letter in value[:512]):
                 try:  # bytes that Python 2 wrote, or that protocol 2 has as Latin letters
                     self.scan.encoded(value.encode("latin-1"))
                 except UnicodeEncodeError:
@@ -245,12 +245,12 @@ class _Machine:
         self.texts = set()
 
     def _reduced(self, by: Any, of: tuple[Any, ...]) -> Any:
-        if by in ("_rebuild_tensor_v2", "_rebuild_tensor") and len(of) >= 4:  # noqa: PLR2004
+        if by in ("_rebuild_tensor_v2", "_rebuild_tensor") and len(of) >= 4:
             self._tensor(*of[:4])
-        elif by == "_frombuffer" and len(of) >= 3:  # noqa: PLR2004
-            order = of[3] if len(of) > 3 else "C"  # noqa: PLR2004
+        elif by == "_frombuffer" and len(of) >= 3:
+            order = of[3] if len(of) > 3 else "C"
             self._array(of[0], of[1], of[2], fortran=order == "F")
-        elif by == "encode" and len(of) == 2 and isinstance(of[0], str):  # noqa: PLR2004
+        elif by == "encode" and len(of) == 2 and isinstance(of[0], str):
             try:  # bytes as protocol 2 writes them
                 return of[0].encode("latin-1")
             except UnicodeEncodeError:
@@ -265,13 +265,13 @@ class _Machine:
             return
         made.state = state
         self.stack.append(made)
-        if made.by == "_reconstruct" and isinstance(state, tuple) and len(state) == 5:  # noqa: PLR2004
+        if made.by == "_reconstruct" and isinstance(state, tuple) and len(state) == 5:
             _, shape, dtype, fortran, data = state
             self._array(data, dtype, shape, fortran=bool(fortran))
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> None:
         place = storage.of if isinstance(storage, _Made) and storage.by == "persistent" else ()
-        if not isinstance(place, tuple) or len(place) < 3:  # noqa: PLR2004
+        if not isinstance(place, tuple) or len(place) < 3:
             return
         dtype = STORAGES.get(str(place[1]))
         if dtype and isinstance(offset, int) and _is_shape(shape) and _is_shape(strides):

@@ -49,7 +49,7 @@ def read(content: Content, scan: Scan) -> bool:
     if scan.sought.weights:
         scan.model(_digest(tensors, content, 8 + length))
     for tensor in tensors.values():
-        if tensor["dtype"] in IMAGES and len(tensor["shape"]) >= 2:  # noqa: PLR2004
+        if tensor["dtype"] in IMAGES and len(tensor["shape"]) >= 2:
             dtype = np.dtype(TORCH[tensor["dtype"]][0])
             npy.search(content, 8 + length + tensor["data_offsets"][0], tuple(tensor["shape"]), dtype, scan)
     return True

@@ -51,9 +51,9 @@ def _letter(match: re.Match[bytes]) -> bytes:
     if escape[1:2] == b"u":
         pairs = bytes.fromhex(escape.replace(b"\\u", b"").decode())
         return pairs.decode("utf-16-be", errors="replace").encode()
-    if escape[1:2] == b"x" and len(escape) > 2:  # noqa: PLR2004
+    if escape[1:2] == b"x" and len(escape) > 2:
         return bytes([int(escape[2:], 16)])
-    if escape[1:2].isdigit() and len(escape) > 2:  # noqa: PLR2004
+    if escape[1:2].isdigit() and len(escape) > 2:
         return bytes([int(escape[1:], 8)])
     return CONTROLS.get(escape[1:], escape[1:])
 

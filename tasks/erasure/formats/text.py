@@ -50,8 +50,6 @@ WIDE = re.compile(rb"(?:[\x20-\x7e\xa0-\xff]\0){4,}")
 WIDE_BIG = re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]){4,}")
 """Text of UTF-16 in a binary file, as far as it is Latin."""
 
-LATIN = np.array([0x20 <= byte <= 0x7E or byte >= 0xA0 for byte in range(256)])
-
 CUT = re.compile(rb"[\"'\n<>{}\[\]]")
 """Where a line that does not end can be cut."""
 
@@ -117,12 +115,12 @@ def search_block(block: bytes, scan: Scan) -> None:
 def _readable(block: bytes, scan: Scan) -> list[bytes]:
     """Return the texts in a binary block."""
     if scan.sought.ascii:
-        runs = [run for run in set(block.translate(ASCII).split(b"\n")) if len(run) >= BINARY]
+        least = max(BINARY, scan.sought.shortest)  # no spelling is shorter than the name
+        runs = [run for run in block.translate(ASCII).split(b"\n") if len(run) >= least]
     else:
         runs = READABLE.findall(block)
-    values = np.frombuffer(block, np.uint8)
-    wide = LATIN[values[:-1]] & (values[1:] == 0)
-    if (wide[:-6] & wide[2:-4] & wide[4:-2] & wide[6:]).any():
+    zero = np.frombuffer(block, np.uint8) == 0
+    if (zero[:-6] & zero[2:-4] & zero[4:-2] & zero[6:] & ~zero[1:-5] & ~zero[3:-3]).any():
         for pattern, encoding in ((WIDE, "utf-16-le"), (WIDE_BIG, "utf-16-be")):
             runs += [run.decode(encoding).encode() for run in pattern.findall(block)]
     return runs
@@ -232,4 +230,4 @@ def _wide_encoding(content: Content) -> str | None:
 
 
 def _is_text(letters: bytes) -> bool:
-    return all(letter >= 0x20 or letter in b"\t\r\n" for letter in letters)  # noqa: PLR2004
+    return all(letter >= 0x20 or letter in b"\t\r\n" for letter in letters)
