@@ -113,17 +113,17 @@ class Scan:
 
     # what the formats tell
 
-    def names(self, candidates: Collection[bytes]) -> None:
+    def names(self, candidates: Collection[bytes], *, weak: bool = False) -> None:
         """Look texts up that may be names, and paths that may end with one."""
         if not self.by_name:
             return
         for number, lens in enumerate(self.sought.lenses):
             for name in lens.met(NAME, candidates):
-                weak = name.isdigit() or len(name) < SHORTEST
-                (self._weak if weak else self._names).add((number, name))
+                unsure = weak or name.isdigit() or len(name) < SHORTEST
+                (self._weak if unsure else self._names).add((number, name))
             for path, end in lens.met_by_end(candidates):
                 before = path[: -len(end)]
-                known = before == b"./" or before in self.sought.roots
+                known = not weak and (before == b"./" or before in self.sought.roots)
                 (self._names if known else self._weak).add((number, end))
 
     def image(self, pixels: Collection[bytes], pictures: Collection[bytes]) -> bool:

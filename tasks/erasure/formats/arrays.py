@@ -1,8 +1,8 @@
 """Images in an array: channels first or last, grey or colour, flattened, as integers or as floats.
 
-The digests that identify an image are those of :func:`tasks.requests.suppression.fingerprint`, which knows the
-layout ``[C, H, W]`` only, and of :func:`tasks.samples.picture.picture_digest`. Here they are made for many images
-of a chunk at once, with one copy of it at most.
+The digests that identify an image are those of :func:`tasks.requests.suppression.fingerprint`, which knows
+the layout ``[C, H, W]`` only, and of :func:`tasks.samples.picture.picture_digest`. Here they are made for many
+images at once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def search_rows(shape: tuple[int, ...], dtype: np.dtype[Any], rows: Rows, scan: 
             some, unknown = _as_bytes(images)
             strange |= unknown and min(_size(images)) >= 8
             met |= _search(some, scan)
-    if len(shape) in (2, 3) and _likely((1, *shape), scan):  # the array may be one image
+    if len(shape) < 4 and _likely((1, *shape), scan):  # the array may be one image
         met |= _one(shape, rows, scan)
     if strange and not met:
         scan.unread[Unread.FLOATS] += 1
@@ -73,8 +73,10 @@ def _one(shape: tuple[int, ...], rows: Rows, scan: Scan) -> bool:
     whole = rows(0, shape[0])[None]
     if whole.shape[1:] != shape:
         return False
-    layouts = _layouts(whole, scan) if len(shape) == 3 else iter([whole[:, None]])
-    return any([_search(_as_bytes(images)[0], scan) for images in layouts])
+    met = False
+    for images in _layouts(whole, scan):
+        met |= _search(_as_bytes(images)[0], scan)
+    return met
 
 
 def _likely(shape: tuple[int, ...], scan: Scan) -> bool:

@@ -12,6 +12,8 @@ DOUBLED = re.compile(rb'"((?:[^"\n]|"")*)"')
 ESCAPE = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\x[0-9a-fA-F]{2}|\\[0-3][0-7]{2}|\\.")
 PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
 ENTITY = re.compile(rb"&(?:#\d|#[xX][0-9a-fA-F]|[a-zA-Z]{2,8};)")
+OF_ADDRESSES = bytes.maketrans(b"&?=#;\"'<> \t", b"\n" * 11)
+OF_TAGS, OF_ATTRIBUTES = bytes.maketrans(b"<>", b"\n\n"), bytes.maketrans(b'<>"', b"\n\n\n")
 CONTROLS = {b"n": b"\n", b"r": b"\n", b"t": b"\t", b"b": b"\n", b"f": b"\n"}
 
 
@@ -26,19 +28,24 @@ def quoted(text: bytes) -> Iterator[bytes]:
 
 
 def spelled_otherwise(text: bytes) -> Iterator[bytes]:
-    """Yield the lines that may spell a name otherwise, as they read without it."""
+    """Yield the lines that may spell a name otherwise, as they read without it.
+
+    What separates names there is cut first, for what is spelled otherwise may hold the very same letters.
+    """
     if b"\\" in text:
         lines = b"\n".join(_lines(text, b"\\"))
-        yield unescaped(lines)
+        strings = (string for _, string in STRING.findall(lines) if b"\\" in string)
+        yield unescaped(lines) + b"\n" + b"\n".join(map(unescaped, strings))
         yield lines.replace(b"\\\\", b"/").replace(b"\\", b"/")
     if b"%" in text and PERCENT.search(text):
         lines = b"\n".join(_lines(text, b"%"))
         yield unquote_to_bytes(lines)
-        if b"+" in lines:
-            yield unquote_to_bytes(lines.replace(b"+", b" "))
+        parts = lines.translate(OF_ADDRESSES)
+        yield unquote_to_bytes(parts.replace(b"+", b" ") + b"\n" + parts if b"+" in parts else parts)
     if b"&" in text and ENTITY.search(text):
         lines = b"\n".join(_lines(text, b"&"))
-        yield html.unescape(lines.decode(errors="replace")).encode(errors="replace")
+        parts = b"\n".join([lines, lines.translate(OF_TAGS), lines.translate(OF_ATTRIBUTES)])
+        yield html.unescape(parts.decode(errors="replace")).encode(errors="replace")
 
 
 def unescaped(text: bytes) -> bytes:
@@ -52,7 +59,7 @@ def _letter(match: re.Match[bytes]) -> bytes:
         pairs = bytes.fromhex(escape.replace(b"\\u", b"").decode())
         return pairs.decode("utf-16-be", errors="replace").encode()
     if escape[1:2] == b"x" and len(escape) > 2:
-        return bytes([int(escape[2:], 16)])
+        return bytes.fromhex(escape[2:].decode())
     if escape[1:2].isdigit() and len(escape) > 2:
         return bytes([int(escape[1:], 8)])
     return CONTROLS.get(escape[1:], escape[1:])

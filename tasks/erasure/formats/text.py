@@ -104,10 +104,9 @@ def search_block(block: bytes, scan: Scan) -> None:
     """Search bytes in which there is text: names in any spelling, and what is encoded in it."""
     if b"\0" in block:
         runs = _readable(block, scan)
-        shifted = [run[1:] for run in runs]  # a length before a text can be a letter, too
         block = b"\n".join(runs)
-        if scan.by_name:
-            _search_names(b"\n".join(shifted), scan, SPELLED)
+        if scan.by_name:  # a length before a text can be a letter, too
+            scan.names(_candidates(b"\n".join(run[1:] for run in runs)), weak=True)
     _search_names(block, scan, 0)
     search_base64(block, scan)
 
@@ -139,7 +138,7 @@ def _search_names(block: bytes, scan: Scan, spelled: int) -> None:
     if not scan.by_name or not block:
         return
     found = _candidates(block)
-    if not block.isascii():
+    if not block.isascii() or b"\\" in block:
         for each in [each for each in found if not each.isascii()]:
             found.update(_composed(each))
     scan.names(found)
