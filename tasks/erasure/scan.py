@@ -103,6 +103,7 @@ class Scan:
         self._names: set[tuple[int, bytes]] = set()
         self._weak: set[tuple[int, bytes]] = set()
         self._pixels: set[tuple[int, bytes]] = set()
+        self._pictures: set[tuple[int, bytes]] = set()
         self._files: set[tuple[int, bytes]] = set()
         self._weights: set[str] = set()
         self.by_name = sought.has(NAME)
@@ -130,10 +131,10 @@ class Scan:
         """Look fingerprints and digests of pictures up, which are of one image or of many."""
         met = False
         for number, lens in enumerate(self.sought.lenses):
-            found = lens.met(PIXELS, pixels) if pixels else set()
-            found |= lens.met(PICTURE, pictures) if pictures else set()
-            self._pixels |= {(number, each) for each in found}
-            met = met or bool(found)
+            for kind, values, known in ((PIXELS, pixels, self._pixels), (PICTURE, pictures, self._pictures)):
+                found = lens.met(kind, values) if values else set()
+                known |= {(number, each) for each in found}
+                met = met or bool(found)
         return met
 
     def file(self, sha256: str) -> bool:
@@ -158,30 +159,31 @@ class Scan:
             search_block(text, self)
 
     def encoded(self, data: bytes) -> None:
-        """Search a value that may be an encoded image, or any other content; the same one is searched once."""
-        if not data:
-            return
-        sha256 = hashlib.sha256(data)
-        if sha256.digest() in self.sought.seen and not self.sought.seen[sha256.digest()]:
-            return
-        before = self._state()
-        self.file(sha256.hexdigest())
-        self.inside(io.BytesIO(data))
-        if before == self._state():
-            self.remember(sha256.digest(), Found())
+        """Search a value that may be an encoded image, or any other content."""
+        if data:
+            self.inside(io.BytesIO(data))
 
     def inside(self, stream: BinaryIO) -> None:
-        """Search what lies within the content, as a content of its own."""
+        """Search what lies within the content, as a content of its own; the same one is searched once."""
         from tasks.erasure.formats import read
 
         if self.depth >= self.limits.depth:
             self.unread[Unread.DEEP] += 1
             return
+        content = Content.of(stream)
+        sha256 = content.sha256()
+        digest = bytes.fromhex(sha256)
+        if digest in self.sought.seen:
+            return
+        before = self._state()
+        self.file(sha256)
         self.depth += 1
         try:
-            read(Content.of(stream), self)
+            read(content, self)
         finally:
             self.depth -= 1
+        if before == self._state():
+            self.remember(digest, Found())
 
     @contextmanager
     def unpacked(self, packed: BinaryIO) -> Iterator[BinaryIO]:
@@ -203,14 +205,18 @@ class Scan:
             self.sought.seen[digest] = found
 
     def _state(self) -> tuple[int, ...]:
-        met = (self._names, self._weak, self._pixels, self._files, self._weights)
+        met = (self._names, self._weak, self._pixels, self._pictures, self._files, self._weights)
         return (*map(len, met), self.unread.total())
 
     @property
     def found(self) -> Found:
         """What was met so far."""
-        weak = len(self._weak - self._names)
         return Found(
-            len(self._names), len(self._pixels), len(self._files), len(self._weights), self.whole, weak,
-            dict(self.unread),
-        )  # fmt: skip
+            names=len(self._names),
+            pixels=max(len(self._pixels), len(self._pictures)),  # two digests of one image
+            files=len(self._files),
+            weights=len(self._weights),
+            whole=self.whole,
+            weak=len(self._weak - self._names),
+            unread={kind: count for kind, count in self.unread.items() if count},
+        )

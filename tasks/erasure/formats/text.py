@@ -107,8 +107,7 @@ def search_block(block: bytes, scan: Scan) -> None:
         block = b"\n".join(runs)
         if scan.by_name:  # a length before a text can be a letter, too
             scan.names(_candidates(b"\n".join(run[1:] for run in runs)), weak=True)
-    _search_names(block, scan, 0)
-    search_base64(block, scan)
+    _search(block, scan, 0)
 
 
 def _readable(block: bytes, scan: Scan) -> list[bytes]:
@@ -134,17 +133,17 @@ def search_names(candidates: Collection[bytes], scan: Scan) -> None:
     scan.names(found)
 
 
-def _search_names(block: bytes, scan: Scan, spelled: int) -> None:
-    if not scan.by_name or not block:
-        return
-    found = _candidates(block)
-    if not block.isascii() or b"\\" in block:
-        for each in [each for each in found if not each.isascii()]:
-            found.update(_composed(each))
-    scan.names(found)
+def _search(block: bytes, scan: Scan, spelled: int) -> None:
+    if scan.by_name:
+        found = _candidates(block)
+        if not block.isascii() or b"\\" in block:
+            for each in [each for each in found if not each.isascii()]:
+                found.update(_composed(each))
+        scan.names(found)
+    search_base64(block, scan)
     if spelled < SPELLED:
         for other in spelled_otherwise(block):
-            _search_names(other, scan, spelled + 1)
+            _search(other, scan, spelled + 1)
 
 
 def _composed(name: bytes) -> Iterator[bytes]:

@@ -81,4 +81,6 @@ def search(request: pytest.FixtureRequest, tmp_path: Path) -> Sought:
 @pytest.fixture
 def others() -> Sought:
     """Look for what is nowhere: an image of the same shape, names that differ in a letter."""
-    return erased(IMAGES[3] ^ 1, GREYS[4] ^ 1, names=("rain/cat/0001.png", "train/cat/0001.pn", "rain/Größe, 1/my"))
+    return erased(
+        IMAGES[3] ^ 1, GREYS[4] ^ 1, names=("rain/cat/0001.png", "train/cat/0001.pn", "rain/Größe, 1/my")
+    )

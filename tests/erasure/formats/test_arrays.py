@@ -101,7 +101,11 @@ def test_arrays_are_found_in_every_container(
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_an_array_is_found_in_a_pickle(protocol: int, others: Sought) -> None:
-    batch = {"filenames": [NAME, "b"], "data": SQUARE.reshape(12, -1), "more": [GREYS[:, 0].astype(np.float32)]}
+    batch = {
+        "filenames": [NAME, "b"],
+        "data": SQUARE.reshape(12, -1),
+        "more": [GREYS[:, 0].astype(np.float32)],
+    }
     content = pickle.dumps(batch, protocol)
     assert find(content, erased(SQUARE[5], GREYS[4])).pixels >= 2
     assert find(content, erased(SQUARE[5])).names == 1
@@ -133,7 +137,11 @@ def test_standardised_images_are_named_as_not_recognisable() -> None:
 
 
 def test_names_in_an_array_of_texts_are_found(others: Sought) -> None:
-    for values in (np.array([NAME, "x"]), np.array([NAME.encode(), b"x"]), np.array([NAME, None], dtype=object)):
+    for values in (
+        np.array([NAME, "x"]),
+        np.array([NAME.encode(), b"x"]),
+        np.array([NAME, None], dtype=object),
+    ):
         assert find(npy(values), erased(IMAGES[3])) == Found(names=1)
         assert not find(npy(values), others)
     records = np.array([(3, NAME), (4, "y")], dtype=[("label", "i8"), ("path", "U30")])
