@@ -42,8 +42,8 @@ class Found:
         The content as a whole is the image of a sample, and nothing else: its file, or the same picture in
         another encoding.
     weak
-        Further names that were met only as the end of a longer path, or that are mere numbers: ``x/cat/1.png``
-        may be a file of somebody else's, and ``17`` anything.
+        Further names that were met only as the end of a longer path, or that are mere numbers:
+        ``x/cat/1.png`` may be a file of somebody else's, and ``17`` anything.
     unread
         What was not searched, and how often. It is no part of what was found.
     """
@@ -61,7 +61,7 @@ class Found:
 
     @property
     def by_end(self) -> bool:
-        """Whether all that was found are ends of longer paths, or numbers: nothing is deleted for that alone."""
+        """Whether nothing but ends of longer paths, or numbers, was found: no reason to delete anything."""
         return bool(self.weak) and not (self.names or self.pixels or self.files or self.weights)
 
     @property

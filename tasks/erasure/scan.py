@@ -1,4 +1,4 @@
-"""One content that is being searched: what was met in it, what could not be read, how much may be unpacked."""
+"""One content that is being searched: what was met in it, and how much of it may be unpacked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stream that can be read anywhere, its length, its first bytes; ``path`` if it is a file of its own."""
+    """A stream that can be read anywhere, its length and first bytes; ``path`` if it is a file itself."""
 
     stream: BinaryIO
     size: int
@@ -205,8 +205,8 @@ class Scan:
             self.sought.seen[digest] = found
 
     def _state(self) -> tuple[int, ...]:
-        met = (self._names, self._weak, self._pixels, self._pictures, self._files, self._weights)
-        return (*map(len, met), self.unread.total())
+        met = (self._names, self._weak, self._pixels, self._pictures, self._files)
+        return (*(len(each) for each in met), len(self._weights), self.unread.total())
 
     @property
     def found(self) -> Found:

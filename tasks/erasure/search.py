@@ -1,8 +1,9 @@
 """Search of any content for samples.
 
-DVC's objects have no names, so the content itself tells what it is; :mod:`tasks.erasure.formats` lists what can
-be read, and how. The SHA-256 of the whole content is compared with the encoded images, whatever it is. What
-cannot be opened, or was cut off, is counted by kind in :attr:`Found.unread`, so that a checklist can name it.
+DVC's objects have no names, so the content itself tells what it is; :mod:`tasks.erasure.formats` lists what
+can be read, and how. The SHA-256 of the whole content is compared with the encoded images, whatever it is.
+What cannot be opened, or was cut off, is counted by kind in :attr:`Found.unread`, so that a checklist can
+name it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def find(
 ) -> Found:
     """Search a file, bytes, or a stream that can be read anywhere; a damaged one as far as it can be read.
 
-    Links, pipes and devices are never opened, and a file that cannot be read is not searched: both are counted
-    as unread. A content that was searched for the same ``sought`` before is not searched again.
+    Links, pipes and devices are never opened, and a file that cannot be read is not searched: both are
+    counted as unread. A content that was searched for the same ``sought`` before is not searched again.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def find(
 
 
 def named(path: str, sought: Sought | Iterable[Wanted]) -> Found:
-    """Search a path: is it the name of a sample, or an end of it, which is weak evidence?
+    """Search a path, which may be the name of a sample, or end with one, which is weak evidence.
 
     Below one of :attr:`Sought.roots` the rest of the path is the name, not an end of it.
     """

@@ -1,10 +1,10 @@
 """What a search looks for: samples of any number of requests, under as few keys as can be.
 
-A purge knows its samples in the clear (:meth:`Sought.of_samples`): what is met in a content is looked up in one
-set, however many requests there are. On the disk they never lie in the clear: :meth:`Sought.save` writes keyed
-digests under a key of its own, and what is loaded from there costs one digest for each thing that is met. Years
-later the digests under the keys of the requests are all that is left (:meth:`Sought.of_requests`): one digest a
-key, or two for names.
+A purge knows its samples in the clear (:meth:`Sought.of_samples`): what is met in a content is looked up in
+one set, however many requests there are. On the disk they never lie in the clear: :meth:`Sought.save` writes
+keyed digests under a key of its own, and what is loaded from there costs one digest for each thing that is
+met. Years later the digests under the keys of the requests are all that is left
+(:meth:`Sought.of_requests`): one digest a key, or two for names.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class _Scan(_Keyed):
 
 
 class _Request(_Keyed):
-    """Digests under the key of one request: HMAC-SHA-256 as :func:`tasks.requests.keys.reference` makes it."""
+    """Digests under the key of one request, each a :func:`tasks.requests.keys.reference`."""
 
     def __init__(self, wanted: Wanted) -> None:
         digests = {NAME: wanted.names, PIXELS: wanted.pixels, PICTURE: wanted.pictures, FILE: wanted.files}
@@ -245,8 +245,8 @@ class Sought:
         Paths of folders, each with a slash at its end: a path that is one of them and a name is that name,
         not merely a path that ends like it.
     sizes
-        ``(H, W)`` of the samples, as they are in the split and in their source; pictures of other sizes need not
-        be looked at. None if it is not known.
+        ``(H, W)`` of the samples, as they are in the split and in their source; pictures of other sizes need
+        not be looked at. None if it is not known.
     seen
         Digests of contents that were searched, and what was found: none is searched twice.
     """
@@ -297,7 +297,7 @@ class Sought:
 
     @classmethod
     def of_requests(cls, wanted: Iterable[Wanted], *, roots: Iterable[str] = ()) -> Sought:
-        """Look for samples of which only the digests in the ledger are known, and the keys of the requests."""
+        """Look for samples of which only the ledger's digests are known, and the keys of the requests."""
         each = list(wanted)
         weights = frozenset[str]().union(*(one.weights for one in each))
         runs = frozenset[str]().union(*(one.flow_runs for one in each))
@@ -356,8 +356,8 @@ class Sought:
     def save(self, path: Path) -> None:
         """Write it for a purge that is taken up again once nobody knows the samples in the clear.
 
-        The file holds keyed digests and their key, and can be read by its owner alone. Whoever has it can tell
-        whether a given sample is meant, so it is to be deleted when the purge is done.
+        The file holds keyed digests and their key, and can be read by its owner alone. Whoever has it can
+        tell whether a given sample is meant, so it is to be deleted when the purge is done.
 
         Raises
         ------
@@ -406,7 +406,8 @@ class Sought:
                 lenses[-1].ascii = bool(each["ascii"])
             sizes = value["sizes"]
             return cls(
-                tuple(lenses), frozenset(value["weights"]), frozenset(value["flow_runs"]), _roots(value["roots"]),
+                tuple(lenses), frozenset(value["weights"]), frozenset(value["flow_runs"]),
+                _roots(value["roots"]),
                 None if sizes is None else frozenset((int(height), int(width)) for height, width in sizes),
             )  # fmt: skip
         except FileNotFoundError:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 def picture_digest(image: NDArray[np.uint8]) -> str:
-    """SHA-256 of a picture as it is seen, in hex.
+    r"""SHA-256 of a picture as it is seen, in hex.
 
-    It is taken over ``b"picture\\0"``, the size as ``repr((H, W))`` and the bytes of the contiguous
+    It is taken over ``b"picture\0"``, the size as ``repr((H, W))`` and the bytes of the contiguous
     ``uint8 [H, W, 3]`` picture; grey becomes three equal channels. So it is the same for a PNG, a BMP and
     an array of any layout that hold the same pixels.
 

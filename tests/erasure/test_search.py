@@ -125,7 +125,8 @@ BOTH = Found(names=2)
         (lambda path: path.write_text(json.dumps([{"relpath": ID}, {PLAIN: 1}])), BOTH),
         (lambda path: path.write_text(json.dumps({"a": [ID]}) + "\n" + json.dumps(PLAIN) + "\n{brok"), BOTH),
         (lambda path: path.write_text(f"ids:\n  - {SOURCE}\nfirst: {PLAIN} # why\n", "utf-8"), BOTH),
-        (lambda path: path.write_text(f"it's at '/mnt/x/{ID}', lost; id={PLAIN}.\n", "utf-8"), Found(names=1, weak=1)),
+        (lambda path: path.write_text(f"it's at '{ID}', lost; id={PLAIN}.\n", "utf-8"), BOTH),
+        (lambda path: path.write_text(f"it's at '/mnt/x/{ID}', lost;\n", "utf-8"), Found(weak=1)),
         (lambda path: path.write_bytes(save({"x": np.zeros(9, "f4")}, {"first": PLAIN})), Found(names=1)),
     ],
 )  # fmt: skip

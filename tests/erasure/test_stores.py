@@ -12,7 +12,7 @@ import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import digest
-from tasks.erasure.search import Wanted
+from tasks.erasure.search import Found, Wanted
 from tasks.erasure.stores import DvcCache, DvcRemote, DvcState, Folder, Hit, Objects, kept_objects, remotes
 from tasks.requests.keys import reference
 from tasks.requests.suppression import fingerprint
@@ -152,7 +152,7 @@ def test_what_dvc_remembers_of_paths_is_forgotten(repository: Repository) -> Non
     (repository.root / "data/source" / ERASED).write_bytes(png(ERASED))
     repository.dvc("add", "data/source")
     store, name = DvcState(repository.root), Path(ERASED).name.encode()
-    assert [hit.why for hit in store.search(wanted())] == ["holds names of samples: 1"]
+    assert [hit.why for hit in store.search(wanted())] == [Found(weak=1).why]
     for hit in list(store.search(wanted())):
         store.delete(hit.item)
         store.delete(hit.item)

@@ -61,9 +61,10 @@ FORMATS = tuple(
 
 UNOPENED = (
     b"\x89HDF\r\n\x1a\n", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"%PDF-", b"Obj\x01", b"PACK\0\0\0",
-    b"FEA1",    b"SEQ\x06", b"!<arch>\n", b"MSCF\0\0\0\0", b"\0\0\0\x20ftyp", b"\0\0\0\x18ftyp", b"\0\0\0\x1cftyp",
+    b"FEA1", b"SEQ\x06", b"!<arch>\n", b"MSCF\0\0\0\0",
+    b"\0\0\0\x20ftyp", b"\0\0\0\x18ftyp", b"\0\0\0\x1cftyp",
 )  # fmt: skip
-"""How files begin that hold more than can be read as text: HDF5, 7z, RAR, PDF, Avro, Git packs, Feather's first version, films, …"""
+"""How files begin that hold more than can be read as text: HDF5, 7z, RAR, PDF, Avro, films, …"""
 
 
 def read(content: Content, scan: Scan) -> None:

@@ -82,7 +82,7 @@ def _zip(content: Content, scan: Scan) -> None:
 def _tar(content: Content, scan: Scan) -> None:
     with tarfile.open(fileobj=content.stream, mode="r:") as archive:
         for member in archive:
-            archive.members = []  # else it keeps all it has read
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps all it has read
             search_names({member.name.encode(errors="surrogateescape")}, scan)
             if not member.isreg():
                 continue

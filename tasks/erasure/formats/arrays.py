@@ -1,7 +1,7 @@
 """Images in an array: channels first or last, grey or colour, flattened, as integers or as floats.
 
 The digests that identify an image are those of :func:`tasks.requests.suppression.fingerprint`, which knows
-the layout ``[C, H, W]`` only, and of :func:`tasks.samples.picture.picture_digest`. Here they are made for many
+the layout ``[C, H, W]`` only, and of :func:`tasks.samples.picture.picture_digest`, made here for many
 images at once.
 """
 

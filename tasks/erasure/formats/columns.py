@@ -1,4 +1,4 @@
-"""Tables by column: Parquet, Arrow's two formats (the file is Feather's), ORC; lists, structs and dictionaries too."""
+"""Tables by column: Parquet, Arrow and Feather, ORC; lists, structs and dictionaries too."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def read(content: Content, scan: Scan) -> bool:
     content.stream.seek(0)
     try:
         for batch in reader(content, scan):
-            batch.validate(
-                full=True
-            )  # pyarrow trusts what it reads, and a damaged offset would end the process
+            batch.validate(full=True)  # else a damaged offset would end the process
             for column in batch.columns:
                 _column(column, scan)
     except (

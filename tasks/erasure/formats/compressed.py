@@ -27,7 +27,7 @@ def _pyarrow(codec: str) -> Callable[[BinaryIO], Any]:
 
 
 def _zlib(stream: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(_Deflated(stream))  # type: ignore[return-value]
+    return io.BufferedReader(_Deflated(stream))
 
 
 class _Deflated(io.RawIOBase):

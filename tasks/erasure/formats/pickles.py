@@ -1,7 +1,7 @@
 """Pickles, and what PyTorch saves: followed symbolically, never executed.
 
-A pickle is a program, so it is not loaded: its instructions are read one by one (:mod:`pickletools`), and what it
-would put together is noted as text, as bytes, and as arrays of NumPy and tensors of PyTorch.
+A pickle is a program, so it is not loaded: its instructions are read one by one (:mod:`pickletools`), and
+what it would put together is noted as text, as bytes, and as arrays of NumPy and tensors of PyTorch.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SMALLEST = 32
 """Bytes of a value that may be a content of its own."""
 
 STORAGES = {
-    "ByteStorage": "u1", "CharStorage": "i1", "ShortStorage": "<i2", "IntStorage": "<i4", "LongStorage": "<i8",
-    "HalfStorage": "<f2", "FloatStorage": "<f4", "DoubleStorage": "<f8",
+    "ByteStorage": "u1", "CharStorage": "i1", "ShortStorage": "<i2", "IntStorage": "<i4",
+    "LongStorage": "<i8", "HalfStorage": "<f2", "FloatStorage": "<f4", "DoubleStorage": "<f8",
 }  # fmt: skip
 NUMPY = ("_reconstruct", "_frombuffer", "scalar")
 MEMO_PUT = {"PUT", "BINPUT", "LONG_BINPUT"}
@@ -325,7 +325,9 @@ def _dtype(made: Any) -> np.dtype[Any] | None:
         dtype = np.dtype(made.of[0])
     except TypeError:
         return None
-    return dtype.newbyteorder(order) if order in ("<", ">") else dtype
+    if order == ">":
+        return dtype.newbyteorder(">")
+    return dtype
 
 
 def _is_shape(value: Any) -> bool:

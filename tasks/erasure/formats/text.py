@@ -1,7 +1,7 @@
 """Text: cells of CSV, strings of JSON, lines, what stands between quotes, blanks, brackets and commas.
 
-A name may hold any of these, so a text is taken apart in several ways, and every part is looked up. All of it is
-done on the bytes, by what splits and replaces them at once; no loop runs over the parts.
+A name may hold any of these, so a text is taken apart in several ways, and every part is looked up. It is
+done on the bytes, by what splits and replaces all of them at once; no loop runs over the parts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OVERLAP = 1 << 12
 """Bytes that are read again where a line was cut: no name is longer."""
 
 SPELLED = 2
-"""How often a text is read anew because it may be spelled otherwise: JSON in JSON has its quotes escaped twice."""
+"""How often a text is read anew because it may be spelled otherwise: JSON in JSON is escaped twice."""
 
 BINARY = 4
 """Shortest name that is looked for in what is readable of a binary file."""
@@ -50,7 +50,7 @@ WIDE = re.compile(rb"(?:[\x20-\x7e\xa0-\xff]\0){4,}")
 WIDE_BIG = re.compile(rb"(?:\0[\x20-\x7e\xa0-\xff]){4,}")
 """Text of UTF-16 in a binary file, as far as it is Latin."""
 
-CUT = re.compile(rb"[\"'\n<>{}\[\]]")
+CUT = re.compile(rb"[\0\"'\n<>{}\[\]]")
 """Where a line that does not end can be cut."""
 
 NEWLINES = b"\r\n\x0b\x0c"

@@ -62,7 +62,10 @@ def pt(values: NDArray[Any]) -> bytes:
 
 
 def tensors(values: NDArray[Any]) -> bytes:
-    return safetensors({"images": np.ascontiguousarray(values.astype(values.dtype.newbyteorder("=")))})
+    content: bytes = safetensors(
+        {"images": np.ascontiguousarray(values.astype(values.dtype.newbyteorder("=")))}
+    )
+    return content
 
 
 def parquet(values: NDArray[Any]) -> bytes:

@@ -131,6 +131,16 @@ def table() -> pa.Table:
     )
 
 
+def test_every_member_is_searched() -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for number, content in enumerate([PNG, b"x", f"{NAME}\n".encode(), zipped(encoded(GREYS[4]))]):
+            member = tarfile.TarInfo(f"{number}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert find(file.getvalue(), erased(IMAGES[3], GREYS[4])) == Found(names=1, pixels=2, files=2)
+
+
 def feather() -> bytes:
     file = io.BytesIO()
     pyarrow.feather.write_feather(table(), file, compression="zstd")
