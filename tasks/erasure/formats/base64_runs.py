@@ -20,7 +20,7 @@ OTHERS = bytes.maketrans(
     bytes(byte for byte in range(256) if byte not in ALPHABET), b"\n" * (256 - len(ALPHABET))
 )
 WRAPPED = re.compile(
-    rb"(?:[A-Za-z0-9+/]{76}\s{1,3})+[A-Za-z0-9+/]*|(?:[A-Za-z0-9+/]{64}\s{1,3})+[A-Za-z0-9+/]*"
+    rb"(?<![A-Za-z0-9+/])(?:(?:[A-Za-z0-9+/]{76}\s{1,3})+|(?:[A-Za-z0-9+/]{64}\s{1,3})+)[A-Za-z0-9+/]*"
 )
 WIDTHS = frozenset({64, 76})
 """Lines of equal length, as PEM and MIME have them."""

@@ -35,6 +35,9 @@ OVERLAP = 1 << 12
 SPELLED = 2
 """How often a text is read anew because it may be spelled otherwise: JSON in JSON is escaped twice."""
 
+EMPTY = b"\0" * 16
+"""What is not used of a file; in no encoding it is a part of a name."""
+
 BINARY = 4
 """Shortest name that is looked for in what is readable of a binary file."""
 
@@ -112,6 +115,8 @@ def search_block(block: bytes, scan: Scan) -> None:
 
 def _readable(block: bytes, scan: Scan) -> list[bytes]:
     """Return the texts in a binary block."""
+    for _ in range(2):
+        block = block.replace(EMPTY, b"\0")
     if scan.sought.ascii:
         least = max(BINARY, scan.sought.shortest)  # no spelling is shorter than the name
         runs = [run for run in block.translate(ASCII).split(b"\n") if len(run) >= least]
@@ -137,7 +142,7 @@ def _search(block: bytes, scan: Scan, spelled: int) -> None:
     if scan.by_name:
         found = _candidates(block)
         if not block.isascii() or b"\\" in block:
-            for each in [each for each in found if not each.isascii()]:
+            for each in [each for each in found if not each.isascii() and len(each) <= OVERLAP]:
                 found.update(_composed(each))
         scan.names(found)
     search_base64(block, scan)
