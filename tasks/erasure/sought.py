@@ -57,7 +57,7 @@ class Wanted:
     weights
         :func:`~tasks.engine.weights.tensor_digest` of models that had learned the samples.
     pictures
-        Of :func:`~tasks.samples.picture.picture_digest` (kind ``picture``).
+        Of :func:`~tasks.samples.pictures.fingerprint_of_picture` (kind ``picture``).
     """
 
     key: bytes
@@ -278,7 +278,7 @@ class Sought:
         names
             Ids and source references.
         pixels, pictures, files
-            Fingerprints, digests of pictures, and SHA-256 of encoded images, in hex.
+            Fingerprints, fingerprints of pictures, and SHA-256 of encoded images, in hex.
         weights, flow_runs, roots, sizes
             As the attributes; a root needs no slash at its end.
         """

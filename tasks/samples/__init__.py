@@ -6,6 +6,5 @@
 ``ids``                 the text file that names samples to be forgotten
 ``roles``               who is retain, forget, val and test
 ``manifest``            the files of a split
-``picture``             the digest of a picture, whatever file or array it lies in
 ======================  ==============================================================================
 """

@@ -1,7 +1,7 @@
 """Images in an array: channels first or last, grey or colour, flattened, as integers or as floats.
 
 The digests that identify an image are those of :func:`tasks.requests.suppression.fingerprint`, which knows
-the layout ``[C, H, W]`` only, and of :func:`tasks.samples.picture.picture_digest`, made here for many
+the layout ``[C, H, W]`` only, and of :func:`tasks.samples.pictures.fingerprint_of_picture`, made here for many
 images at once.
 """
 
@@ -179,7 +179,7 @@ def search_image(image: Images, scan: Scan) -> bool:
         data = repr((3, *size)).encode() + image.transpose(2, 0, 1).tobytes()
         pixels.add(hashlib.sha256(data).hexdigest().encode())
     if scan.by_picture:
-        data = b"picture\0" + repr(size).encode() + image.tobytes()
+        data = repr((*size, 3)).encode() + image.tobytes()
         pictures.add(hashlib.sha256(data).hexdigest().encode())
     return scan.image(pixels, pictures)
 
@@ -190,7 +190,7 @@ def _fingerprints(images: Images) -> Iterator[bytes]:
 
 def _pictures(images: Images) -> Iterator[bytes]:
     colour = np.broadcast_to(images, (len(images), 3, *images.shape[2:])).transpose(0, 2, 3, 1)
-    return _digests(colour, b"picture\0" + repr(_size(images)).encode())
+    return _digests(colour, repr((*_size(images), 3)).encode())
 
 
 def _digests(images: Images, start: bytes) -> Iterator[bytes]:

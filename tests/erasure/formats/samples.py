@@ -14,7 +14,7 @@ from PIL import Image
 from tasks.erasure.search import Sought, Wanted
 from tasks.requests.keys import reference
 from tasks.requests.suppression import fingerprint
-from tasks.samples.picture import picture_digest
+from tasks.samples.pictures import fingerprint_of_picture
 
 NAME, KEPT = "train/cat/0001.png", "train/cat/0002.png"
 ODD = 'train/Größe, 1/my "cat".png'
@@ -24,6 +24,11 @@ _RANDOM = np.random.default_rng(7)
 IMAGES: NDArray[np.uint8] = _RANDOM.integers(0, 256, (12, 3, 8, 6), dtype=np.uint8)
 GREYS: NDArray[np.uint8] = _RANDOM.integers(0, 256, (12, 1, 8, 8), dtype=np.uint8)
 KEY = b"k" * 32
+
+
+def picture_digest(image: NDArray[np.uint8]) -> str:
+    """Return the fingerprint of the picture, of ``uint8 [C, H, W]``, in hex."""
+    return fingerprint_of_picture(image.transpose(1, 2, 0)).hex()
 
 
 def encoded(image: NDArray[np.uint8], kind: str = "png", **options: object) -> bytes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as safetensors
 
 from tasks.erasure.search import Found, Sought, Unread, find
-from tests.erasure.formats.samples import GREYS, IMAGES, NAME, encoded, erased
+from tests.erasure.formats.samples import GREYS, IMAGES, NAME, encoded, erased, picture_digest
 
 HWC = IMAGES.transpose(0, 2, 3, 1)
 SQUARE = np.random.default_rng(9).integers(0, 256, (12, 3, 6, 6), dtype=np.uint8)
@@ -87,7 +87,6 @@ def test_an_image_is_found_in_every_layout(layout: str, others: Sought) -> None:
 
 
 def _pictures() -> list[bytes]:
-    from tasks.samples.picture import picture_digest
 
     return [picture_digest(IMAGES[3]).encode(), picture_digest(GREYS[4]).encode()]
 
@@ -123,7 +122,6 @@ def test_flattened_images_in_colour_are_found_in_both_orders() -> None:
 
 
 def test_flattened_images_that_are_no_squares_are_found_where_their_size_is_known() -> None:
-    from tasks.samples.picture import picture_digest
 
     content = npy(HWC.reshape(12, -1))
     picture = picture_digest(IMAGES[3])

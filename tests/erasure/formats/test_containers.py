@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from tasks.erasure.search import Found, Limits, Sought, Unread, find
-from tests.erasure.formats.samples import GREYS, IMAGES, KEPT, NAME, encoded, erased
+from tests.erasure.formats.samples import GREYS, IMAGES, KEPT, NAME, encoded, erased, picture_digest
 
 PNG = encoded(IMAGES[3])
 IMAGE = Found(pixels=1, files=1)
@@ -188,7 +188,6 @@ def test_the_same_picture_is_found_in_another_encoding(kind: str, others: Sought
 
 
 def _picture(image: np.ndarray) -> str:
-    from tasks.samples.picture import picture_digest
 
     return picture_digest(image)
 
