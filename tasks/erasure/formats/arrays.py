@@ -1,8 +1,8 @@
 """Images in an array: channels first or last, grey or colour, flattened, as integers or as floats.
 
 The digests that identify an image are those of :func:`tasks.requests.suppression.fingerprint`, which knows
-the layout ``[C, H, W]`` only, and of :func:`tasks.samples.pictures.fingerprint_of_picture`, made here for many
-images at once.
+the layout ``[C, H, W]`` only, and of :func:`tasks.samples.pictures.fingerprint_of_picture`, made here for
+many images at once.
 """
 
 from __future__ import annotations
