@@ -113,6 +113,7 @@ class Desk(Record):
                 self._advance(writer, request)
         if isinstance(decision, facts.Refused | facts.Withdrawn):
             pending.drop(request)
+            self.keys.forget_names(request)
         return self.show(request)
 
     def _extended(self, writer: Writer, request: str) -> str:

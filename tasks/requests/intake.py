@@ -154,6 +154,7 @@ def _validate(
         for each in meaning.ids
     ]
     samples.sort(key=lambda sample: sample["id"])  # by digest: their order tells nothing
+    record.keys.keep_names(request, sorted(meaning.ids))
     classes = sorted(
         reference(key, "class", str(each.value)) for each in parsed.named if each.kind == "class"
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -109,6 +110,7 @@ class KeyStore:
         A journaling file system or a flash drive may keep old blocks: encrypt the disk that holds keys.
         """
         path = self._path(request)
+        self.forget_names(request)
         if not path.exists():
             return
         with path.open("r+b") as file:
@@ -116,6 +118,24 @@ class KeyStore:
             file.flush()
             os.fsync(file.fileno())
         path.unlink()
+
+    def keep_names(self, request: str, ids: Sequence[str]) -> None:
+        """Keep what a request names in the clear, until its samples are gone; by digests alone it is slow."""
+        with write_whole(self._path(request).with_suffix(".names"), private=True) as file:
+            file.write(json.dumps(sorted(ids)).encode())
+
+    def names(self, request: str) -> list[str] | None:
+        """Return what :meth:`keep_names` kept; ``None`` if it is not there or damaged."""
+        try:
+            found = json.loads(self._path(request).with_suffix(".names").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        whole = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        return found if whole else None
+
+    def forget_names(self, request: str) -> None:
+        """Delete what :meth:`keep_names` kept."""
+        self._path(request).with_suffix(".names").unlink(missing_ok=True)
 
     def _path(self, request: str) -> Path:
         return self.folder / f"{request}.key"
