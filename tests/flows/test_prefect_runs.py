@@ -122,7 +122,7 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
 
 
 def test_only_runs_of_our_own_flows_are_ours(served: dict[str, str]) -> None:
-    """Also when there are more than a page of them, and one holds a number that no server of Prefect sends."""
+    """Also when there are more than a page of them."""
     name = "train/cat/page.png"
     wanted = [Wanted(KEY, frozenset({reference(KEY, "id", name)}), frozenset(), frozenset())]
     own = flow(name="submit-request")(says.fn)
