@@ -141,7 +141,7 @@ class Ownership:
             return Outcome.KEPT_REPORTED, f"{hit.why}; {FOREIGN}" + (f", tracked as {where}" if where else "")
         if own_list and any(p.current and p.md5 == hit.item for p in self.pointers.found):
             return Outcome.MADE_AGAIN, hit.why
-        if hit.item in self.needed or (hit.item in self.kept and hit.whole):
+        if md5 in self.needed or (hit.item in self.kept and hit.whole):
             return Outcome.KEPT_SHARED, SHARED
         if hit.item in self.kept and source:
             return Outcome.MADE_AGAIN, hit.why

@@ -130,6 +130,7 @@ class Purge:
         objects = self._objects()
         hits = {store.name: self._search(store, wanted)[0] for store in objects}
         ownership = Ownership(self.root, self._path, wanted, objects)
+        ownership.needed = set()  # the split as it is now is to be made again
         for store in objects:
             for hit in hits[store.name]:
                 found.append(Detail(store.name, hit.item, *ownership.fate(hit, store)))
