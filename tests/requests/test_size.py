@@ -71,7 +71,7 @@ def test_the_whole_chain_is_checked_in_two_seconds(full: Desk) -> None:
 
 def test_it_all_fits_into_little_memory(full: Desk) -> None:
     program = (
-        "import resource, sys\n"
+        "import re, sys\n"
         "from pathlib import Path\n"
         "from tasks.requests.desk import Desk\n"
         "from tasks.requests.keys import KeyStore\n"
@@ -82,7 +82,7 @@ def test_it_all_fits_into_little_memory(full: Desk) -> None:
         "desk.check()\n"
         "assert ledger.standing_differs() == []\n"
         "assert len(desk.rows()) >= 10_000\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(full.keys.folder.parent)],
@@ -90,7 +90,7 @@ def test_it_all_fits_into_little_memory(full: Desk) -> None:
         text=True,
         check=True,
     )
-    assert int(done.stdout) / 1024 < 300
+    assert int(done.stdout) / 1024 < 300  # MiB at its peak
 
 
 def test_the_record_of_a_request_does_not_grow_with_its_batch(full: Desk) -> None:
