@@ -19,7 +19,8 @@ from tasks.core.errors import ExpungeError
 from tasks.requests.catalogue import Catalogue, names_of
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Event, Ledger, Writer, latest, now, stamp
-from tasks.requests.schema import Named, Parsed, Problem, Submission, SubmissionError, parse
+from tasks.requests.parsing import Parsed, parse
+from tasks.requests.schema import Named, Problem, Submission, SubmissionError
 from tasks.requests.settings import Settings
 from tasks.requests.states import ENDED, NEXT, State, Status, state_of
 

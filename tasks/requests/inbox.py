@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.core.files import only_writer, write_text
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, Receipt, new_id
-from tasks.requests.schema import LARGEST
+from tasks.requests.parsing import LARGEST
 from tasks.requests.states import Status
 
 INBOX = Path("data/requests/inbox")
