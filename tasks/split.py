@@ -12,8 +12,9 @@ from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
 from tasks.requests.suppression import Erased
 from tasks.samples.check import check
-from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, Samples
+from tasks.samples.manifest import LoadedSplit, Manifest, Samples
 from tasks.samples.roles import assign_roles
+from tasks.samples.table import SPLIT
 
 
 def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
@@ -48,6 +49,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     parts, roles = assign_roles(image_set, section)
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
+    write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)

@@ -55,9 +55,14 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "test/count": 5000,
         "classes/count": 10,
     }
-    assert sorted(contents()) == ["classes.json", "images.npy", "manifest.csv", "metrics.json", "samples.csv"]
+    assert sorted(contents()) == [
+        "classes.json", "images.npy", "manifest.csv", "metrics.json", "rows.json", "samples.csv",
+    ]  # fmt: skip
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
+    assert json.loads(Path("data/split/rows.json").read_text()) == [
+        {"file": "train-00000-of-00001.parquet", "rows": 5000}
+    ]
     loaded = load_split()
     assert loaded.images.shape == (10_000, 1, 28, 28)
     for role, count in (("retain", 405), ("forget", 45), ("val", 50), ("test", 500)):

@@ -58,6 +58,7 @@ def cifar10(path: Path, resize: int | None) -> ImageSet:
         sources=tuple(sample_id.replace("/", "#") for sample_id in sample_ids),
         is_test=np.arange(len(sample_ids)) >= len(train),
         classes=tuple(train.classes),
+        row_counts=(("train", len(train)),),
     )
 
 

@@ -124,6 +124,7 @@ def parquet(path: Path, resize: int | None) -> ImageSet:
         sources=tuple(row.source for row in listed),
         is_test=is_test,
         classes=classes,
+        row_counts=tuple((shard.path.name, shard.row_count) for shard in shards if shard.part == "train"),
         erased_classes=_known(shards).difference(labels[~is_test].tolist()),
     )
 

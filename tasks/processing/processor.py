@@ -35,7 +35,8 @@ from tasks.requests.ledger import latest
 from tasks.requests.production import BASE, Production, in_production, models
 from tasks.requests.states import NOTHING_LEFT, Status
 from tasks.requests.suppression import KEY, Erased
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
+from tasks.samples.table import SPLIT
 from tasks.stage import environment
 
 IDS_FILE = Path("data/requests/batch.txt")

@@ -16,7 +16,7 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 
 from tasks.core.errors import ExpungeError
-from tasks.requests.catalogue import Catalogue, names_of
+from tasks.requests.catalogue import Catalogue, forms
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Event, Ledger, Writer, latest, now, stamp
 from tasks.requests.parsing import Parsed, parse
@@ -360,10 +360,7 @@ class Desk:
             writer.append("duplicate", request, first=first, already_erased_by=sorted(erased_by))
             return False
         samples = [
-            {
-                kind: reference(key, kind, name)
-                for kind, name in names_of(sample_id, catalogue.sources[sample_id])
-            }
+            {kind: reference(key, kind, name) for kind, name in catalogue.names_for(sample_id)}
             for sample_id in ids
         ]
         samples.sort(key=lambda sample: sample["id"])  # by digest: their order tells nothing
@@ -395,7 +392,10 @@ class Desk:
                     (
                         other.id
                         for other, key, known in digests
-                        if reference(key, named.kind, str(named.value)) in known.get(named.kind, ())
+                        if any(
+                            reference(key, named.kind, form) in known.get(named.kind, ())
+                            for form in forms(str(named.value))
+                        )
                     ),
                     None,
                 )
