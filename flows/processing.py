@@ -59,7 +59,11 @@ def process_requests(
         with chdir(ROOT), only_writer(Path("pipeline")):
             restore_params()
             desk = Desk.open(load_settings(), os.environ, ROOT)
+            stuck = []
             for name, receipt in inbox.take(desk, Catalogue.load()) if inbox.waits() else ():
+                if isinstance(receipt, str):
+                    stuck.append(f"inbox: {name} {receipt}")
+                    continue
                 log.info(
                     "Inbox: %s: request %s is %s", name, receipt.request.id, receipt.request.state.status
                 )
@@ -71,7 +75,7 @@ def process_requests(
                 flow_run={"id": str(flow_run.id), "name": str(flow_run.name)},
                 log=log.info,
             )
-            problems = processor.process()
+            problems = [*stuck, *processor.process()]
             if desk.settings.approval:
                 ask_for([each.id for each in desk.requests() if each.state.status is Status.VALIDATED], log)
             _report(desk)

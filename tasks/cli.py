@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import IntEnum
@@ -113,11 +113,11 @@ def submit(
 
 @app.command()
 def inbox(as_json: AsJson = False) -> None:
-    """Submit the files in data/requests/inbox. Exit status 2 if one was rejected."""
+    """Submit the files in data/requests/inbox. Exit status 2 if one was rejected or cannot be taken."""
     with _errors():
         opened = desk()
-        receipts = list(inboxes.take(opened, Catalogue.load()))
-    _print_receipts(receipts, opened, as_json)
+        outcomes = list(inboxes.take(opened, Catalogue.load()))
+    _print_receipts(outcomes, opened, as_json)
 
 
 @app.command("list")
@@ -451,10 +451,13 @@ def _summary(opened: Desk, request: Request) -> dict[str, Any]:
     return request.summary(opened.clock(), timedelta(days=opened.settings.at_risk_days))
 
 
-def _print_receipts(receipts: list[tuple[str, Receipt]], opened: Desk, as_json: bool) -> None:
+def _print_receipts(outcomes: Sequence[tuple[str, Receipt | str]], opened: Desk, as_json: bool) -> None:
+    receipts = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, Receipt)]
+    stuck = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, str)]
     if as_json:
         _print_json(
-            [
+            [{"file": name, "problems": [problem]} for name, problem in stuck]
+            + [
                 {
                     "file": name,
                     **_summary(opened, receipt.request),
@@ -470,7 +473,9 @@ def _print_receipts(receipts: list[tuple[str, Receipt]], opened: Desk, as_json: 
         print(f"{name}: request {request.id} {request.state.status}{pointer}{due}")
         for problem in receipt.problems:
             print(f"{name}: {problem}", file=sys.stderr)
-    if any(receipt.request.state.status is Status.REJECTED for _, receipt in receipts):
+    for name, problem in stuck:
+        print(f"{name}: {problem}", file=sys.stderr)
+    if stuck or any(receipt.request.state.status is Status.REJECTED for _, receipt in receipts):
         raise typer.Exit(Exit.BAD_INPUT)
 
 
