@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer, write_text
@@ -473,8 +471,8 @@ def _print_receipts(outcomes: Sequence[tuple[str, Receipt | str]], opened: Desk,
         print(f"{name}: request {request.id} {request.state.status}{pointer}{due}")
         for problem in receipt.problems:
             print(f"{name}: {problem}", file=sys.stderr)
-    for name, problem in stuck:
-        print(f"{name}: {problem}", file=sys.stderr)
+    for name, reason in stuck:
+        print(f"{name}: {reason}", file=sys.stderr)
     if stuck or any(receipt.request.state.status is Status.REJECTED for _, receipt in receipts):
         raise typer.Exit(Exit.BAD_INPUT)
 
@@ -510,6 +508,9 @@ def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...], none: str)
         if none:
             print(none)
         return
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:

@@ -35,7 +35,7 @@ LOST = {
 
 RowCounts = Sequence[tuple[str, int]]
 
-N = TypeVar("N", str, int)
+N = TypeVar("N")
 
 
 class Catalogue:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer, write_text
@@ -30,6 +32,8 @@ SETTLED = 2.0
 
 LONGEST = 200
 """Bytes of a name that are kept: the id before it and what a text beside it adds must fit in 255, too."""
+
+T = TypeVar("T")
 
 _CLAIMED_NAME = re.compile(rf"({REQUEST_ID.pattern})\.(.+)", re.DOTALL)
 
@@ -69,10 +73,10 @@ def take(
         for path in _visible(CLAIMED):
             match = _CLAIMED_NAME.fullmatch(path.name)
             name = match[2] if match else path.name
-            yield _plain(name), _outcome(desk, lambda path=path: _submit(desk, catalogue, path))
+            yield _plain(name), _outcome(desk, partial(_submit, desk, catalogue, path))
         for path in _visible(INBOX):
             if path.is_symlink() or path.is_file():
-                outcome = _outcome(desk, lambda path=path: _claim_and_submit(desk, catalogue, path, settled))
+                outcome = _outcome(desk, partial(_claim_and_submit, desk, catalogue, path, settled))
                 if outcome is not None:
                     yield _plain(path.name), outcome
 
@@ -81,7 +85,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _outcome(desk: Desk, work: Callable[[], Receipt | str | None]) -> Receipt | str | None:
+def _outcome(desk: Desk, work: Callable[[], T]) -> T | str:
     """Do what there is to do for one file; return the problem where that fails, whatever it is."""
     try:
         return work()

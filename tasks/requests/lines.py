@@ -95,8 +95,10 @@ class JsonLines:
     def _child(self, text: str, place: int, part: int | str) -> int | None:
         """Where the member or element ``part`` of the value at ``place`` begins."""
         if place not in self._below:
-            search = {"{": _members, "[": _elements}.get(text[place])
-            self._below[place] = search(text, place) if search else {}
+            if text[place] == "{":
+                self._below[place] = _members(text, place)
+            else:
+                self._below[place] = _elements(text, place) if text[place] == "[" else ()
         below = self._below[place]
         if isinstance(below, Mapping):
             return below.get(part) if isinstance(part, str) else None
