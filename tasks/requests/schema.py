@@ -120,7 +120,9 @@ class Samples(_Strict):
         (), json_schema_extra=_UNIQUE, description="As in data/split/samples.csv, column source."
     )
     index: tuple[Index, ...] = Field(
-        (), json_schema_extra=_UNIQUE, description="Row in the source's training part, from 0."
+        (),
+        json_schema_extra=_UNIQUE,
+        description="Row in the source's training part, from 0, counted through all its files.",
     )
     class_: tuple[Name, ...] = Field(
         (),
