@@ -58,10 +58,14 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "classes/count": 10,
     }
     assert sorted(contents()) == [
-        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "samples.csv")
+        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "rows.json"),
+        "samples.csv",
     ]
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
+    assert json.loads(Path("data/split/rows.json").read_text()) == [
+        {"file": "train-00000-of-00001.parquet", "rows": 5000}
+    ]
     loaded = load_split()
     assert loaded.images.shape == (10_000, 1, 28, 28)
     assert read_pictures(SPLIT, 10_000).shape == (10_000, 32)

@@ -12,8 +12,9 @@ from tasks.requests.keys import KeyStore, reference
 from tasks.requests.naming import meant
 from tasks.requests.request import Request
 from tasks.requests.suppression import Line, fingerprint, lines_for
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
 from tasks.samples.pictures import read_pictures
+from tasks.samples.table import SPLIT
 
 
 class Contents:

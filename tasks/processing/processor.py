@@ -42,7 +42,8 @@ from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.states import OPEN, UNDONE, Status
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
+from tasks.samples.table import SPLIT
 from tasks.stage import environment
 
 IDS_FILE = Path("data/requests/batch.txt")
@@ -139,12 +140,12 @@ class Processor:
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""
-        catalogue: Catalogue | None = None
-        try:
-            catalogue = Catalogue.load(patience=0)
-        except ExpungeError as error:
-            if inbox.waits() or any(row.status is Status.RECEIVED for row in self.desk.rows(only_open=True)):
-                yield f"requests are received and wait to be resolved: {error}"
+        wait = any(row.status is Status.RECEIVED for row in self.desk.rows(only_open=True))
+        if not wait and not inbox.waits():
+            return
+        catalogue, reason = Catalogue.load_or_none(patience=0)
+        if catalogue is None:
+            yield f"requests are received and wait to be resolved: {reason}"
         if inbox.waits():
             for name, receipt in inbox.take(self.desk, catalogue):
                 if isinstance(receipt, str):

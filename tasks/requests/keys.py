@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ from tasks.requests.settings import Settings
 
 SIZE = 32
 """Bytes of a key: the length of the digest (RFC 2104, section 3)."""
+
+REQUEST_ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
+"""What a request's id looks like: a day, and 32 random bits."""
+
+_KEY_NAME = re.compile(rf"erased|(?:batch-)?{REQUEST_ID.pattern}")
 
 
 def reference(key: bytes, kind: str, value: str) -> str:
@@ -138,4 +144,9 @@ class KeyStore:
         self._path(request).with_suffix(".names").unlink(missing_ok=True)
 
     def _path(self, request: str) -> Path:
+        """Where a key lies; a name may come from a file's name, so none but a key's own is taken."""
+        if not _KEY_NAME.fullmatch(request):
+            raise ExpungeError(
+                f"{request!a} names no key; a request's id is right, such as 20260501-9f86d081"
+            )
         return self.folder / f"{request}.key"
