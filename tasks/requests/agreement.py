@@ -25,7 +25,7 @@ def check_subject(statement: Statement) -> str:
     names = [subject.name for subject in statement.subject]
     if names not in (["weights"], ["weights", "file"]):
         raise ExpungeError("the subjects are not the weights and, if it is known, their file")
-    if statement.subject[0].digest.get("sha256") != statement.predicate.model.after.weights:
+    if statement.subject[0].digest.sha256 != statement.predicate.model.after.weights:
         raise ExpungeError("the subject is not the model that the erasure led to")
     return "the statement is about the model that the erasure led to"
 

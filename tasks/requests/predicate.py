@@ -336,13 +336,19 @@ class Erasure(Part):
         ]
 
 
+class DigestSet(Part):
+    """Digests of a subject, by algorithm."""
+
+    sha256: Sha256
+    """Of ``weights``, SHA-256 over names, types, shapes and bytes of the tensors, in order of name."""
+
+
 class Subject(Part):
     """What the statement is about."""
 
     name: Name
     """``weights``: the tensors of the model in production; ``file``: the file that held them."""
-    digest: dict[Literal["sha256"], Sha256]
-    """Of ``weights``, SHA-256 over names, types, shapes and bytes of the tensors, in order of name."""
+    digest: DigestSet
     uri: Name | None = None
     """Where a registry has it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -95,17 +95,20 @@ def as_file(document: object) -> bytes:
     return json.dumps(document, indent=2).encode()
 
 
-def changed(value: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     """Return a JSON value in which one part is another."""
     if not path:
-        return change(value)
-    if isinstance(value, dict):
-        return {
-            key: changed(item, path[1:], change) if key == path[0] else item for key, item in value.items()
-        }
-    return [
-        changed(item, path[1:], change) if number == path[0] else item for number, item in enumerate(value)
-    ]
+        return new
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    made = {key: changed(item, path[1:], new) if key == path[0] else item for key, item in entries}
+    return made if isinstance(value, dict) else list(made.values())
+
+
+def part(value: Any, path: tuple[Any, ...]) -> Any:
+    """Return a part of a JSON value."""
+    for key in path:
+        value = value[key]
+    return value
 
 
 def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterable[tuple[Any, ...]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import json_format
-from in_toto_attestation.v1 import statement_pb2
-from in_toto_attestation.v1.statement import Statement as InTotoStatement
+from google.protobuf import json_format  # type: ignore[import-untyped]
+from in_toto_attestation.v1 import statement_pb2  # type: ignore[import-untyped]
+from in_toto_attestation.v1.statement import Statement as InTotoStatement  # type: ignore[import-untyped]
 from jsonschema import Draft202012Validator
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
@@ -34,6 +34,7 @@ from tests.requests.certified import (
     WALK,
     chained,
     changed,
+    part,
     paths,
 )
 
@@ -104,24 +105,16 @@ def test_the_published_schema_is_the_one_of_the_classes_and_accepts_what_is_made
     value = build(FACTS, chained()).as_json()
     assert valid(value)
     for path in paths(value):
-        part = value
-        for key in path:
-            part = part[key]
-        if not isinstance(part, dict) or {"environment", "kinds", "body"} & set(path):
+        entry = part(value, path)
+        if not isinstance(entry, dict) or {"environment", "kinds", "body"} & set(path):
             continue
-        assert not valid(changed(value, path, lambda it: {**it, "more": 1})), path
-        for name in part.keys() - {
-            "uri",
-            "samples.csv",
-            "id",
-            "path",
-            "pixels",
-            "file",
-            "audit/auc",
-            "audit/count",
-        }:
-            less = changed(value, path, lambda it, name=name: {key: it[key] for key in it if key != name})
-            assert not valid(less), (path, name)
+        assert not valid(changed(value, path, {**entry, "more": 1})), path
+        for name in entry.keys() - OPTIONAL:
+            less = {key: item for key, item in entry.items() if key != name}
+            assert not valid(changed(value, path, less)), (path, name)
+
+
+OPTIONAL = {"uri", "samples.csv", "id", "path", "pixels", "file", "audit/auc", "audit/count"}
 
 
 def test_the_table_in_the_docs_is_the_one_of_the_classes() -> None:
@@ -211,7 +204,7 @@ def test_nothing_is_signed_that_the_events_contradict(part: str) -> None:
 
 
 def test_what_no_certificate_can_hold_is_refused_in_one_line() -> None:
-    with pytest.raises(ExpungeError, match=r"^request r1: the ledger tells .*model\.after\.weights[^\n]*$"):
+    with pytest.raises(ExpungeError, match=r"^request r1: .*no certificate can hold: subject\.0\.[^\n]*$"):
         build(dataclasses.replace(FACTS, weights="?"), chained())
 
 
@@ -234,7 +227,7 @@ def test_the_payload_of_this_version_of_the_predicate_never_changes() -> None:
     assert hashlib.sha256(payload(build(FACTS, chained()))).hexdigest() == GOLDEN
 
 
-GOLDEN = "?"
+GOLDEN = "bd34c976fb4b5f955b5b07a99d2742f52315de0385e42dce3928b2dd40aa8b94"
 
 
 def test_the_page_names_the_file_and_the_key_and_shows_what_counts(tmp_path: Path) -> None:
@@ -249,7 +242,7 @@ def test_the_page_names_the_file_and_the_key_and_shows_what_counts(tmp_path: Pat
 
 
 def spoiled(value: Any) -> Any:
-    """The same value with markup and a lone surrogate at the end of every text."""
+    """The same value with markup at the end of every text."""
     if isinstance(value, dict):
         return {key: spoiled(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -258,19 +251,11 @@ def spoiled(value: Any) -> Any:
 
 
 def test_the_page_escapes_every_text_and_loads_nothing() -> None:
-    texts = {"requester": "crm", "software": "v", "environment": {"torch": "2"}, "version": "4"}
-    walk = [
-        ("received", {"requester": "crm"} | {k: v for k, v in WALK[0][1].items() if k != "requester"}),
-        *WALK[1:],
-    ]
+    texts: dict[str, Any] = {"requester": "crm", "software": "v", "environment": {"torch": "2"}}
+    walk = [("received", {**WALK[0][1], "requester": "crm"}), *WALK[1:]]
+    free = {"requester", "reason", "by"}
     dirty_walk = [
-        (
-            kind,
-            {
-                key: spoiled(item) if key in {"requester", "reason", "by"} else item
-                for key, item in body.items()
-            },
-        )
+        (kind, {key: spoiled(item) if key in free else item for key, item in body.items()})
         for kind, body in walk
     ]
     page = render(build(dataclasses.replace(FACTS, **texts), chained(walk)), PUBLIC, "0" * 64)
