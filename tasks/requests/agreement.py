@@ -73,6 +73,12 @@ def _pairs(erasure: Erasure) -> Iterator[tuple[str, Any, Any]]:
         yield "samples.already_erased_by", list(samples.already_erased_by), erased
     digests = samples.digests
     yield "samples.count", samples.count, None if digests is None else len(digests)
+    looked_at: list[Mapping[str, Any] | None] = [
+        event.body for event in events if event.kind in {"audited", "covered"}
+    ]
+    if all(body is not None for body in looked_at):
+        content = {canonical(each) for body in looked_at for each in (body or {}).get("content", ())}
+        yield "samples.content", sorted(map(canonical, samples.content or ())), sorted(content)
     covered = [event.body for event in events if event.kind == "covered" and event.body is not None]
     yield (
         "samples.covered_by",

@@ -41,6 +41,7 @@ OWN: Mapping[str, frozenset[str]] = {
         "unbatched": "batch",
         "started": "batch",
         "audited": "batch content",
+        "promoting": "batch",
         "promoted": "batch",
         "purging": "batch",
         "purged": "batch",
@@ -80,6 +81,7 @@ class LineFacts:
     outcome: str | None
     count: int | None = None
     scope: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +216,8 @@ def _erasure(facts: CertificateFacts, events: Sequence[EventRecord]) -> dict[str
             "lock": facts.lock, "software": facts.software, "environment": dict(facts.environment),
         },
         "purge": None if facts.checklist is None else [
-            {"store": line.store, "outcome": line.outcome, "count": line.count, "scope": line.scope}
+            {"store": line.store, "outcome": line.outcome, "count": line.count, "scope": line.scope,
+             "detail": line.detail}
             for line in facts.checklist
         ],
         "ledger": {

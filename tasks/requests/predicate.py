@@ -38,6 +38,7 @@ KINDS = {
     "path": "keyed digest (HMAC-SHA-256) of the place it was read from",
     "index": "keyed digest (HMAC-SHA-256) of its row in the source's training part",
     "pixels": "keyed digest (HMAC-SHA-256) of a digest of its pixels",
+    "picture": "keyed digest (HMAC-SHA-256) of a digest of its picture, however it is stored",
     "file": "keyed digest (HMAC-SHA-256) of a digest of its file",
 }
 """What the digests of a sample are digests of."""
@@ -86,6 +87,8 @@ class Outcome(StrEnum):
     MADE_AGAIN = "made-again"
     KEPT_SHARED = "kept-shared"
     KEPT_REPORTED = "kept-reported"
+    NAMED_ALIKE = "named-alike"
+    NOT_OPENED = "not-opened"
     SEALED = "sealed"
     NOT_SEARCHED = "not-searched"
     UNREACHABLE = "unreachable"
@@ -276,6 +279,8 @@ class Line(Part):
     """How many things this line is about."""
     scope: Text
     """What was searched or dealt with, and how."""
+    detail: Text
+    """A sentence more, the same for every sample."""
 
 
 class Event(Part):

@@ -59,7 +59,8 @@ FACTS = CertificateFacts(
     manifest_after={"samples.csv": NEW}, commit_started="a" * 40, commit_promoted="b" * 40,
     commit_purged="c" * 40, lock="7" * 64, software="0.1.0", environment={"torch": "2.11.0", "threads": 2},
     checklist=[
-        LineFacts(store="dvc cache", outcome="deleted", count=3, scope="objects of this repository's stages"),
+        LineFacts(store="dvc cache", outcome="deleted", count=3, scope="objects of our stages"),
+        LineFacts(store="git", outcome="kept-reported", scope="commits", detail="A person must look."),
         LineFacts(store="backups", outcome="cannot-be-reached", scope="outside of what is searched"),
     ],
     **RECEIVED,

@@ -68,7 +68,7 @@ def test_it_says_what_the_ledger_tells() -> None:
     assert it["model"]["meaning"].startswith("Exact:")
     assert it["data"] == {"before": {"samples.csv": OLD}, "after": {"samples.csv": NEW}}
     assert it["code"]["environment"] == {"torch": "2.11.0", "threads": 2}
-    assert [line["outcome"] for line in it["purge"]] == ["deleted", "cannot-be-reached"]
+    assert [line["outcome"] for line in it["purge"]] == ["deleted", "kept-reported", "cannot-be-reached"]
     assert "no proof" in it["statement"]
 
 
@@ -194,6 +194,7 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "request.due_at": {"due_at": "2026-06-01T09:30:00.000000Z"},
     "samples.digests": {"samples": SAMPLES[:1]},
     "samples.already_erased_by": {"already_erased_by": []},
+    "samples.content": {"content": [{"pixels": "0" * 64}]},
 }
 
 
@@ -227,7 +228,7 @@ def test_the_payload_of_this_version_of_the_predicate_never_changes() -> None:
     assert hashlib.sha256(payload(build(FACTS, chained()))).hexdigest() == GOLDEN
 
 
-GOLDEN = "bd34c976fb4b5f955b5b07a99d2742f52315de0385e42dce3928b2dd40aa8b94"
+GOLDEN = "ca60800c9c14369d5368c83ae4a1d24b4097d931e88f3ba13e5bf8e024584655"
 
 
 def test_the_page_names_the_file_and_the_key_and_shows_what_counts(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_no_part_of_the_statement_can_be_another_once_it_is_signed() -> None:
             assert failed(as_file(document)) >= {"signature", "signer"}, (path, other)
 
 
-UNTOLD = {"model", "data", "code", "purge", "attempts", "kinds", "content", "statement"}
+UNTOLD = {"model", "data", "code", "purge", "attempts", "kinds", "statement"}
 """Parts of the predicate that no event of the request tells: who has the key answers for them."""
 
 
