@@ -236,7 +236,7 @@ def test_the_page_names_the_file_and_the_key_and_shows_what_counts(tmp_path: Pat
     page = path.with_suffix(".html").read_text()
     for text in (
         hashlib.sha256(path.read_bytes()).hexdigest(), PUBLIC.hex, PUBLIC.key_id, BEFORE, AFTER, OLD, NEW,
-        "lawsuit 12", "crm:4711", "cannot be reached", "expunge verify-certificate r1.json --public-key",
+        "lawsuit 12", "crm:4711", "cannot be reached", "expunge verify certificate r1.json --public-key",
         "0.75, interval 0.5 to 1", "2026-08-01 09:30 UTC (extended)", "It is no proof",
     ):  # fmt: skip
         assert text in page
