@@ -15,6 +15,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
 from tasks.core.params import Params, Split, load
 from tasks.requests.high_water import read_checked
+from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
 
@@ -97,7 +98,7 @@ if __name__ == "__main__":
 
     def _sample() -> None:
         params = load()
-        made = sample(params, KeyStore.of(settings_of(params), os.environ, Path.cwd()))
+        made = sample(params, open_keys(settings_of(params), os.environ, Path.cwd()))
         print(f"{COPY} is {'a new copy of ' + str(EMBEDDED) if made else 'there; it is left as it is'}")
 
     run_as_command("sample", __doc__ or "", _sample)

@@ -9,6 +9,7 @@ from tasks.core.files import write_json
 from tasks.core.params import Params
 from tasks.datasets import SOURCES
 from tasks.requests.high_water import read_checked
+from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
 from tasks.samples.check import check
@@ -42,7 +43,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
         then.
     """
     section = params.split
-    keys = keys or KeyStore.of(settings_of(params), os.environ, Path.cwd())
+    keys = keys or open_keys(settings_of(params), os.environ, Path.cwd())
     erased = read_checked(Path(section.erased) if section.erased is not None else None, keys)
     image_set = check(
         SOURCES.get(section.source)(Path(section.path), section.resize), f"{section.source} {section.path}"

@@ -13,12 +13,11 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_whole
-from tasks.requests.settings import Settings
 
 SIZE = 32
 """Bytes of a key: the length of the digest (RFC 2104, section 3)."""
@@ -67,11 +66,6 @@ class KeyStore:
                 f"the folder of keys, {self.folder}, lies inside the repository; "
                 "set requests.keys or EXPUNGE_KEYS to one outside"
             )
-
-    @classmethod
-    def of(cls, settings: Settings, environ: Mapping[str, str], root: Path) -> KeyStore:
-        """Return the store that the settings name; EXPUNGE_KEYS takes precedence."""
-        return cls(Path(environ.get("EXPUNGE_KEYS") or settings.keys), root)
 
     def create(self, request: str) -> bytes:
         """Draw a key and keep it; it is on the disk when this returns."""

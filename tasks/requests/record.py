@@ -13,6 +13,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import write_whole
 from tasks.requests.chain import Anchor, Event, Head, check_chain, now
 from tasks.requests.events import TRANSITIONS, Fact
+from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger, Writer
 from tasks.requests.request import Request
@@ -46,7 +47,7 @@ class Record:
             If the ledger's URL is not set, or the keys lie inside the repository.
         """
         ledger = Ledger(environ.get("EXPUNGE_LEDGER") or settings.ledger)
-        return cls(ledger, KeyStore.of(settings, environ, root), settings)
+        return cls(ledger, open_keys(settings, environ, root), settings)
 
     # writing
 

@@ -14,7 +14,7 @@ import pytest
 from tasks.core.files import content_digest, write_json
 from tasks.core.params import load
 from tasks.erasure.purge import Purge
-from tasks.requests.keys import KeyStore
+from tasks.requests.key_folder import open_keys
 from tasks.requests.settings import settings_of
 
 
@@ -25,7 +25,7 @@ def run_stages(target: str, tags: Mapping[str, str]) -> str:
     for stage in ["split", "train", *middle, "audit"]:
         function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
         if stage == "split":
-            function(params, KeyStore.of(settings_of(params), os.environ, Path.cwd()))
+            function(params, open_keys(settings_of(params), os.environ, Path.cwd()))
         else:
             function(params)
         inputs = {
