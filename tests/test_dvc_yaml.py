@@ -12,6 +12,7 @@ import pytest
 
 from tasks.core.params import read_yaml, validate
 from tasks.core.plugins import choices
+from tasks.processing.production import SPLIT_OUTPUTS
 from tests.fabricated import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +95,11 @@ def test_the_inputs_that_a_stage_records_are_its_deps(stage: str) -> None:
             assert sorted(module.reads(validate(values))) == sorted(filled)
     else:
         assert sorted(reads or ()) == sorted(below_data)
+
+
+def test_what_split_leaves_is_known_to_whoever_mends_it() -> None:
+    outs = {*STAGES["split"]["outs"], *STAGES["split"]["metrics"]}
+    assert set(map(str, SPLIT_OUTPUTS)) == outs
 
 
 def test_the_source_that_is_shipped_is_what_stage_sample_makes() -> None:

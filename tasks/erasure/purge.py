@@ -28,6 +28,7 @@ from tasks.erasure.git_rewrite import how_to_rewrite
 from tasks.erasure.identity import bases_of, brought, forget, of_data, of_ledger, recorded_weights, remembered
 from tasks.erasure.ownership import FOREIGN, Ownership
 from tasks.erasure.pointers import Pointers, below_root, read_pointers
+from tasks.erasure.search import find
 from tasks.erasure.sought import Sought
 from tasks.erasure.source import bring_up_to_date, pointers_of_source
 from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
@@ -187,7 +188,7 @@ class Purge:
         if not begun.open:
             forget(begun.requests, self.desk)
         checklist = Checklist(tuple(lines), tuple(self._details), tuple(begun.weights))
-        self._log(begun, checklist)
+        self._log(begun, checklist, wanted)
         return checklist
 
     # the parts, in the order in which they happen
@@ -682,9 +683,16 @@ class Purge:
     def _is_at_work(self, path: Path) -> bool:
         return any(path.is_relative_to(each) and at_work(each) for each in checkouts(self.root)[1:])
 
-    def _log(self, begun: Begun, checklist: Checklist) -> None:
-        """Write down by name what the lines are about; the next purge deletes it if it names a sample."""
-        lines = (f"{d.store}\t{d.outcome}\t{d.item}\t{d.why}" for d in checklist.details)
+    def _log(self, begun: Begun, checklist: Checklist, wanted: Sought) -> None:
+        """Write down by name what the lines are about, but for what has the name of a sample itself.
+
+        The file stays, and a search must find nothing in it.
+        """
+        lines = []
+        for detail in checklist.details:
+            line = f"{detail.store}\t{detail.outcome}\t{detail.item}\t{detail.why}"
+            unnamed = f"{detail.store}\t{detail.outcome}\t(expunge verify erasure names it)\t{detail.why}"
+            lines.append(unnamed if find(line.encode(errors="surrogateescape"), wanted) else line)
         write_text(self.root / FOLDER / f"{begun.requests[0]}.log", "\n".join([*lines, ""]))
 
     def _dvc(self, *arguments: str) -> None:

@@ -111,9 +111,11 @@ class Processor:
             If the checkout has changes that are not committed, the ledger or the list of what was erased is
             not what it was, or requests are carried out elsewhere; nothing is begun then.
         """
-        problems = [*self._take_in()]
+        problems = [*self._mend_split(), *self._take_in()]
         if not self.desk.ledger.rows(only_open=True):
             self._check_tail()
+            erased = self.params.split.erased
+            check(Path(erased) if erased else None, self.desk.keys)
             return [*problems, *self._search_again()]
         self._check_record()
         self.repository.refuse_changes(self.purge().own_changes())
@@ -137,6 +139,26 @@ class Processor:
         return problems
 
     # before anything is decided
+
+    def _mend_split(self) -> Iterator[str]:
+        """Run stage ``split`` again where a batch was cut short while DVC had its outputs half away.
+
+        What keeps requests from being carried out at all is told by the steps that follow.
+        """
+        if not in_progress(self.desk) or all(path.exists() for path in production.SPLIT_OUTPUTS):
+            return
+        try:
+            self._check_record()
+            self.repository.refuse_changes(self.purge().own_changes())
+            checkout.ensure(self.desk, self.root, BY)
+            check(Path(self._erased_list()), self.desk.keys)
+        except ExpungeError:
+            return
+        self.log("data/split is incomplete; its stage is run again")
+        try:
+            self.run("split", {})
+        except ExpungeError as error:
+            yield f"data/split is incomplete and cannot be made again: {error}"
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 HELDOUT = BASE / "heldout.txt"
 TRAINED = Path("data/train")
 
+SPLIT_OUTPUTS = tuple(
+    SPLIT / name
+    for name in (
+        "images.npy", "pictures.npy", "samples.csv", "manifest.csv", "classes.json", "rows.json",
+        "run.json", "metrics.json",
+    )
+)  # fmt: skip
+"""What stage ``split`` leaves; DVC takes it away before it runs the stage."""
+
 
 def other_alias(registry: Models, current: Base) -> Iterator[str]:
     """Tell if the alias ``production`` in MLflow is not the ledger's model."""

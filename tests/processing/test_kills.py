@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.errors import ExpungeError
 from tasks.erasure import originals as _originals
 from tasks.erasure import purge
 from tasks.erasure.checklist import Line
@@ -28,6 +29,7 @@ from tasks.requests.chain import check_chain
 from tasks.requests.commits import anchors_in_git
 from tasks.requests.production import BASE
 from tasks.requests.suppression import Erased
+from tasks.samples.table import SPLIT
 from tests.flows.project import until
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick
@@ -120,6 +122,31 @@ def test_a_kill_at_any_step_is_made_good(
     assert production.digest_of(BASE) == promotion.raw["weights"]
     assert not processing.IDS_FILE.exists()
     check_chain(checkout.desk.ledger.events(), anchors_in_git(checkout.root) or [])
+
+
+def test_a_split_that_a_kill_left_half_away_is_made_again(checkout: Checkout, quick: Any) -> None:
+    request = checkout.submit(*names(0, 1)).id
+
+    def cut_short(target: str, tags: Any) -> str:
+        for name in ("images.npy", "samples.csv", "classes.json"):
+            (SPLIT / name).unlink()
+        raise Killed
+
+    with pytest.raises(Killed):
+        checkout.process(cut_short)
+    Path("data/requests/inbox").mkdir(parents=True, exist_ok=True)
+    assert checkout.process(quick) == []
+    assert checkout.status(request) == "closed"
+    assert "failed" not in checkout.kinds(request)
+
+
+def test_an_older_list_is_refused_also_if_nothing_is_to_be_done(checkout: Checkout, quick: Any) -> None:
+    checkout.submit(*names(0, 1))
+    assert checkout.process(quick) == []
+    assert checkout.process(quick) == []
+    Path("data/requests/erased.txt").write_text(Erased(()).text)
+    with pytest.raises(ExpungeError, match="suppression restore"):
+        checkout.process(quick)
 
 
 def test_sigkill_in_a_stage_leaves_the_users_parameters_to_be_put_back(checkout: Checkout) -> None:
