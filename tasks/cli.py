@@ -38,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 verify_app = typer.Typer(no_args_is_help=True, help="Verify the ledger, a certificate, or an erasure.")
-purge_app = typer.Typer(no_args_is_help=True, help="See what a purge would take, or purge again.")
+purge_app = typer.Typer(no_args_is_help=True, help="See what a purge would take.")
 suppression_app = typer.Typer(no_args_is_help=True, help="The list of what was erased and must not return.")
 app.add_typer(verify_app, name="verify")
 app.add_typer(purge_app, name="purge")
