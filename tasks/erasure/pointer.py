@@ -58,13 +58,22 @@ def pointers(root: Path, split_path: str | Path) -> list[Pointer]:
     Raises
     ------
     ExpungeError
-        If DVC cannot read its files.
+        If DVC cannot read ``dvc.yaml`` or what may be the source's own ``.dvc`` file. Another that is
+        damaged is passed over.
     """
     root = Path(os.path.abspath(root))  # noqa: PTH100 - links are not followed: DVC names paths as they stand
     path = os.path.normpath(root / split_path)
+
+    def damaged(file: str, error: Exception) -> None:
+        tracked = os.path.abspath(file.removesuffix(".dvc"))  # noqa: PTH100 - as above
+        if not file.endswith(".dvc") or os.path.commonpath([tracked, path]) in (tracked, path):
+            raise error
+
     with _opened(root) as repo:
+        from dvc.repo.index import Index
+
         found = set()
-        for out in repo.index.outs:
+        for out in Index.from_repo(repo, onerror=damaged).outs:
             if out.protocol != "local":
                 continue
             above = out.fs.isin_or_eq(path, out.fs_path)

@@ -180,12 +180,16 @@ class Repository:
 
 def write_embedded(folder: Path, classes: int = 3, train: int = 20, test: int = 5) -> None:
     """Write what stands for the embedded images: files of the same names, classes in turn."""
+    public = []
     for number, (part, count) in enumerate({"train": train, "test": test}.items()):
-        images = [encoded(grey(1000 * number + row, 8, 8)) for row in range(classes * count)]
+        # seeds that no test takes for images of its own
+        images = [encoded(grey(10**6 + 1000 * number + row, 8, 8)) for row in range(classes * count)]
         labels = [row % classes for row in range(len(images))]
-        write_hub_file(folder / f"{part}-00000-of-00001.parquet", images, labels)
-    for name in ("LICENSE", "PUBLIC"):
-        shutil.copy(PROJECT / EMBEDDED / name, folder)
+        path = folder / f"{part}-00000-of-00001.parquet"
+        write_hub_file(path, images, labels)
+        public.append(f"{digest(path, 'sha256')}  {path.name}\n")
+    shutil.copy(PROJECT / EMBEDDED / "LICENSE", folder)
+    (folder / "PUBLIC").write_text("".join(public))
 
 
 def environment(folder: Path) -> dict[str, str]:
