@@ -1,0 +1,676 @@
+"""The oracle: says whether the seven guarantees of an erasure hold, from files alone.
+
+It knows nothing of the code that it judges: it imports none of it, and reads images, Parquet, CSV, weights, DVC's
+objects and the rows of the ledger with decoders of its own. What was asked for, and by whom, it is told by the
+story; what became of it, the rows of the ledger and the files tell.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import sqlite3
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ENDED = {"closed", "rejected", "refused", "withdrawn", "duplicate"}
+ONCE = {"received", "validated", "promoted", "purging", "purged", "closed", "refused", "withdrawn", "rejected"}
+"""What happens to a request one time at most."""
+
+PASSED_OVER = {".git", "tmp", "__pycache__"}
+FEW = 20
+"""Figures of fewer samples are figures of persons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One guarantee that does not hold, by its number in the list of seven, and what was seen."""
+
+    guarantee: int
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{self.guarantee}: {self.seen}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image as the project was given it.
+
+    ``file`` lies below the checkout; ``row`` is its row there, if it holds many.
+    """
+
+    id: str
+    part: str
+    label: int
+    file: str
+    row: int | None
+    pixels: bytes
+    content: bytes
+
+    @property
+    def token(self) -> str:
+        """The part of its id that stands nowhere by chance."""
+        name = self.id.rpartition("/")[2]
+        return name.removesuffix(".png")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that was trained: its digest, and the ids and pixels that the training could see."""
+
+    weights: str
+    ids: frozenset[str]
+    pixels: frozenset[bytes]
+
+
+@dataclass
+class Facts:
+    """What is known of a project and of what was asked for, without asking the code.
+
+    Attributes
+    ----------
+    asked
+        Ids that each valid submission names, by its requester's reference, which is unique.
+    bad
+        References of submissions that must be rejected.
+    protected
+        SHA-256 by path of files that must stay as they are.
+    elsewhere
+        Ids of samples whose image is also in data that is not to be erased from.
+    returned
+        Ids of samples whose image, or another under its name, was put back by hand.
+    trained
+        Every model that was trained.
+    holds
+        Ids that each standing hold protects.
+    """
+
+    root: Path
+    home: Path
+    source: str
+    samples: dict[str, Sample] = field(default_factory=dict)
+    cache: Path = Path()
+    remote: Path | None = None
+    tracked_by: str = "nobody"
+    asked: dict[str, frozenset[str]] = field(default_factory=dict)
+    bad: set[str] = field(default_factory=set)
+    protected: dict[Path, str] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
+    returned: set[str] = field(default_factory=set)
+    trained: list[Trained] = field(default_factory=list)
+    holds: dict[str, frozenset[str]] = field(default_factory=dict)
+    outages: int = 0
+
+    def protect(self, *places: Path) -> None:
+        """Note how files, and all files below folders, are now; they must stay so."""
+        for place in places:
+            for path in files_below(place):
+                self.protected[path] = sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, or of where a link leads."""
+    content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def files_below(place: Path) -> Iterator[Path]:
+    """Every file of a folder, or the file itself; Git's and DVC's temporary ones left out."""
+    if place.is_file() or place.is_symlink():
+        yield place
+        return
+    for path in sorted(place.rglob("*")):
+        parts = path.relative_to(place).parts
+        if not PASSED_OVER.intersection(parts) and (path.is_file() or path.is_symlink()):
+            yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the ledger."""
+
+    seq: int
+    at: str
+    kind: str
+    subject: str | None
+    body: str
+    previous: str
+    hash: str
+
+    @property
+    def told(self) -> Any:
+        """Its body, as plain JSON."""
+        return json.loads(self.body)
+
+
+def read_ledger(path: Path) -> list[Row]:
+    """Rows of the ledger; none if there is no ledger yet."""
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(path)
+    try:
+        found = connection.execute(
+            "SELECT seq, at, kind, request, body, previous, hash FROM expunge_events ORDER BY seq"
+        ).fetchall()
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        connection.close()
+    return [Row(*row) for row in found]
+
+
+class Oracle:
+    """Looks at a project once; each guarantee is a method that tells what it saw wrong."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.root = facts.root
+        self.rows = read_ledger(self.root / "data/requests/ledger.db")
+
+    # what the ledger says
+
+    @cached_property
+    def of_request(self) -> dict[str, list[Row]]:
+        """Rows by request."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if row.subject is not None:
+                found[row.subject].append(row)
+        return {name: rows for name, rows in found.items() if rows[0].kind == "received"}
+
+    @cached_property
+    def ids_of(self) -> dict[str, frozenset[str]]:
+        """Ids that each request in the ledger names, as the story knows them."""
+        found = {}
+        for name, rows in self.of_request.items():
+            requester = rows[0].told.get("requester")
+            found[name] = self.facts.asked.get(requester, frozenset())
+        return found
+
+    def kinds(self, request: str) -> list[str]:
+        """Kinds of events of a request, in order."""
+        return [row.kind for row in self.of_request[request]]
+
+    def with_kind(self, *kinds: str) -> set[str]:
+        """Requests that any of these events has happened to."""
+        return {name for name in self.of_request if set(kinds) & set(self.kinds(name))}
+
+    def ids_with(self, *kinds: str) -> set[str]:
+        """Ids that those requests name."""
+        return {each for name in self.with_kind(*kinds) for each in self.ids_of[name]}
+
+    def ended(self, request: str) -> bool:
+        """Whether nothing more is to happen to a request."""
+        return bool(ENDED & set(self.kinds(request)))
+
+    def held(self, request: str) -> bool:
+        """Whether a request is on hold."""
+        kinds = [kind for kind in self.kinds(request) if kind in {"held", "released"}]
+        return bool(kinds) and kinds[-1] == "held"
+
+    # who is gone, and what must not be found any more
+
+    @cached_property
+    def touched(self) -> set[str]:
+        """Ids that a purge may have begun to take."""
+        return self.ids_with("purging", "purged")
+
+    @cached_property
+    def gone(self) -> set[str]:
+        """Ids that were purged, as the ledger says."""
+        return self.ids_with("purged")
+
+    @cached_property
+    def kept(self) -> list[Sample]:
+        """Samples that nobody has begun to take."""
+        return [sample for sample in self.facts.samples.values() if sample.id not in self.touched]
+
+    @cached_property
+    def _kept_pixels(self) -> set[bytes]:
+        return {sample.pixels for sample in self.facts.samples.values() if sample.id not in self.touched}
+
+    def unshared(self, ids: Iterable[str]) -> list[Sample]:
+        """Samples of which no kept sample has the same picture."""
+        found = (self.facts.samples[each] for each in ids)
+        return [sample for sample in found if sample.pixels not in self._kept_pixels]
+
+    # the checks
+
+    def always(self) -> list[Violation]:
+        """What must hold at any moment, also half-way through a purge."""
+        return [
+            *self.nothing_that_stays_is_harmed(),
+            *self.nothing_comes_back(),
+            *self.holds_are_kept(),
+            *self.the_record_names_nobody(),
+            *self.the_chain_is_whole(),
+            *self.each_step_is_taken_once(),
+        ]
+
+    def at_rest(self) -> list[Violation]:
+        """What must hold, beside, once ``process`` finds nothing more to do."""
+        return [*self.always(), *self.nobody_stops_another(), *self.nothing_is_left(), *self.the_base_is_right()]
+
+    def at_the_end(self) -> list[Violation]:
+        """What must hold, beside, once every hold is released and every outage over."""
+        return [
+            *self.at_rest(),
+            *self.every_request_has_ended(),
+            *self.the_images_can_be_had(),
+            *self.history_is_told(),
+            *self.the_ledger_is_small(),
+        ]
+
+    def nothing_that_stays_is_harmed(self) -> Iterator[Violation]:
+        """1: what is not the request's, and what others need, is there byte for byte."""
+        for path, digest in self.facts.protected.items():
+            place = path.relative_to(self.facts.home)
+            if not path.exists() and not path.is_symlink():
+                if self.facts.remote and path.is_relative_to(self.facts.remote) and not self.facts.remote.is_dir():
+                    continue  # an outage
+                yield Violation(1, f"{place} is not the request's, and is gone")
+            elif sha256(path) != digest:
+                yield Violation(1, f"{place} is not the request's, and was changed")
+        yield from self._kept_originals()
+
+    def _kept_originals(self) -> Iterator[Violation]:
+        tables: dict[str, list[Any]] = {}
+        for sample in self.kept:
+            path = self.root / sample.file
+            try:
+                if sample.row is None:
+                    content: bytes | None = path.read_bytes()
+                else:
+                    rows = tables.setdefault(sample.file, parquet_rows(path))
+                    content = rows[sample.row]
+            except OSError:
+                content = None
+            if content != sample.content:
+                yield Violation(1, f"the original of {sample.id}, which stays, is gone or another")
+
+    def nothing_comes_back(self) -> Iterator[Violation]:
+        """2: what was purged is neither in the split nor in what production was trained on."""
+        ids, pixels = read_split(self.root / "data/split")
+        if back := sorted(self.gone & set(ids)):
+            yield Violation(2, f"{back[0]} was purged and is in data/split, and {len(back) - 1} others")
+        for sample in self.unshared(self.gone):
+            if sample.pixels in pixels:
+                yield Violation(2, f"the picture of {sample.id}, which was purged, is in data/split")
+        yield from self._trained_on()
+
+    def _trained_on(self) -> Iterator[Violation]:
+        told = [row for row in self.rows if row.kind == "batch-promoted"]
+        known: dict[str, list[Trained]] = defaultdict(list)
+        for each in self.facts.trained:
+            known[each.weights].append(each)
+        for row in told:
+            weights = str(row.told["weights"])
+            before = {
+                each
+                for name, rows in self.of_request.items()
+                if any(own.kind == "promoted" and own.seq <= row.seq + len(self.of_request) for own in rows)
+                and any(own.kind == "promoted" and own.told.get("batch") == row.subject for own in rows)
+                for each in self.ids_of[name]
+            } | {
+                each
+                for name, rows in self.of_request.items()
+                if any(own.kind == "promoted" and own.seq < row.seq for own in rows)
+                for each in self.ids_of[name]
+            }
+            for trained in known.get(weights, [])[-1:]:
+                if seen := sorted(before & trained.ids):
+                    yield Violation(2, f"the model of {row.subject} was trained on {seen[0]}, which it forgets")
+                taken = [sample for sample in self.unshared(before) if sample.pixels in trained.pixels]
+                if taken:
+                    yield Violation(2, f"the model of {row.subject} was trained on the picture of {taken[0].id}")
+
+    def holds_are_kept(self) -> Iterator[Violation]:
+        """1: nothing on legal hold was purged while the hold stood."""
+        purged: set[str] = set()
+        for row in self.rows:
+            if row.kind not in {"purging", "purged"} or row.subject is None:
+                continue
+            for holder, ids in self._holding(row.seq).items():
+                taken = (self.ids_of.get(row.subject, frozenset()) & ids) - purged
+                if taken and not (holder == row.subject and row.kind == "purged"):
+                    yield Violation(1, f"{row.subject} was {row.kind} although {holder} holds {min(taken)}")
+            if row.kind == "purged":
+                purged |= self.ids_of.get(row.subject, frozenset())
+
+    def _holding(self, seq: int) -> dict[str, frozenset[str]]:
+        """Ids that holds protect just before an event."""
+        found: dict[str, frozenset[str]] = {}
+        for row in self.rows[: seq - 1]:
+            name = row.subject or ""
+            if row.kind == "held":
+                found[name] = self.ids_of.get(name, frozenset())
+            elif row.kind == "hold-placed" and name in self.facts.holds:
+                found[name] = self.facts.holds[name]
+            elif row.kind in {"released", "hold-lifted", *ENDED}:
+                found.pop(name, None)
+        return found
+
+    def nobody_stops_another(self) -> Iterator[Violation]:
+        """3: what shares nothing with a request that waits has been carried out."""
+        waiting = {name for name in self.of_request if not self.ended(name)}
+        reasons = {name for name in waiting if self.held(name) or "failed" in self.kinds(name)[-1:]}
+        blocked = {each for name in reasons for each in self.ids_of[name]}
+        blocked |= {each for ids in self.facts.holds.values() for each in ids}
+        while more := {name for name in waiting - reasons if self.ids_of[name] & blocked}:
+            reasons |= more
+            blocked |= {each for name in more for each in self.ids_of[name]}
+        for name in sorted(waiting - reasons):
+            yield Violation(3, f"{name} shares nothing with what waits, and stays {self.kinds(name)[-1]}")
+        for name, rows in self.of_request.items():
+            requester = rows[0].told.get("requester")
+            if rows[-1].kind == "rejected" and requester in self.facts.asked:
+                yield Violation(3, f"{name} is valid and was rejected: {rows[-1].body[:150]}")
+            if requester in self.facts.bad and rows[-1].kind != "rejected":
+                yield Violation(3, f"{name} must be rejected and is {rows[-1].kind}")
+
+    def the_record_names_nobody(self) -> Iterator[Violation]:
+        """4: no id, path or file name in ledger, certificates and the machine's commits; no one's score."""
+        places = {"the ledger": b"".join(row.body.encode() + (row.subject or "").encode() for row in self.rows)}
+        for path in files_below(self.root / "data/requests/certificates"):
+            places[f"certificate {path.name}"] = path.read_bytes()
+        places["the machine's commits"] = "".join(machine_commits(self.root)).encode()
+        for place, content in places.items():
+            for sample in self.facts.samples.values():
+                if sample.token.encode() in content:
+                    yield Violation(4, f"{place} names {sample.id}")
+                    break
+            if found := re.search(rb"\.parquet#\d+", content):
+                yield Violation(4, f"{place} names a row: {found[0].decode()}")
+        for row in self.rows:
+            yield from _scores(row)
+
+    def the_chain_is_whole(self) -> Iterator[Violation]:
+        """5: every event is sealed to the one before, and every anchor lies on the chain."""
+        previous, hashes = "0" * 64, ["0" * 64]
+        for number, row in enumerate(self.rows, start=1):
+            sealed = [row.seq, row.at, row.kind, row.subject, json.loads(row.body), row.previous]
+            text = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
+            if row.seq != number or row.previous != previous or row.hash != hashlib.sha256(text.encode()).hexdigest():
+                yield Violation(5, f"event {row.seq} breaks the chain")
+            previous = row.hash
+            hashes.append(previous)
+        for where, anchor in self._anchors():
+            seq, _, digest = anchor.partition(":")
+            if int(seq) >= len(hashes) or hashes[int(seq)] != digest:
+                yield Violation(5, f"the anchor in {where} is not on the chain: event {seq}")
+
+    def _anchors(self) -> Iterator[tuple[str, str]]:
+        for message in machine_messages(self.root):
+            for found in re.findall(r"^Expunge-Ledger: (\d+:[0-9a-f]{64})$", message, re.MULTILINE):
+                yield "a commit", found
+        for path in (self.facts.home / "keys").glob("ledger-*.mark"):
+            yield path.name, path.read_text().strip()
+
+    def each_step_is_taken_once(self) -> Iterator[Violation]:
+        """6: nothing happens twice, or after the end."""
+        for name in self.of_request:
+            kinds = self.kinds(name)
+            if twice := [kind for kind, count in Counter(kinds).items() if count > 1 and kind in ONCE]:
+                yield Violation(6, f"{name} was {twice[0]} twice")
+            ends = [place for place, kind in enumerate(kinds) if kind in ENDED]
+            if ends and set(kinds[ends[0] + 1 :]) - {"unkeyed"}:
+                yield Violation(6, f"{name} has ended, and then was {kinds[ends[0] + 1]}")
+
+    def the_base_is_right(self) -> Iterator[Violation]:
+        """6: ``data/base`` holds the weights that the ledger says are in production."""
+        told = [row for row in self.rows if row.kind in {"adopted", "batch-promoted", "rolled-back"}]
+        if not told:
+            return
+        weights = told[-1].told["weights"]
+        found = tensor_digest((self.root / "data/base/weights.safetensors").read_bytes())
+        if found != weights:
+            yield Violation(6, f"data/base holds {str(found)[:12]}, and the ledger says {weights[:12]}")
+
+    def every_request_has_ended(self) -> Iterator[Violation]:
+        """6: nothing is stuck."""
+        for name in self.of_request:
+            if not self.ended(name):
+                yield Violation(6, f"{name} is stuck: {', '.join(self.kinds(name)[-4:])}")
+
+    def nothing_is_left(self) -> Iterator[Violation]:
+        """5: what a purge says is gone is gone; what is left is told."""
+        closed = self.ids_with("closed")
+        told = [json.dumps(row.told) for row in self.rows if row.kind == "batch-purged"]
+        for store, found in self.remains(closed - self.facts.returned).items():
+            if found and not any(_owns_up(text, store) for text in told):
+                yield Violation(5, f"{store} still holds erased samples, and no checklist says so: {found[0]}")
+
+    def remains(self, ids: Iterable[str]) -> dict[str, list[str]]:
+        """Where erased samples still are, by store."""
+        samples = self.unshared(ids)
+        names = [(sample, sample.token.encode()) for sample in map(self.facts.samples.__getitem__, ids)]
+        elsewhere = self.facts.elsewhere
+        content = {sample.content: sample for sample in samples if sample.id not in elsewhere}
+        pixels = [sample for sample in samples if sample.id not in elsewhere and len(set(sample.pixels)) > 8]
+        void = self._void_weights(set(ids))
+        places = {
+            "DVC cache": self.facts.cache,
+            "DVC remote": self.facts.remote,
+            "data": self.root / "data",
+            "state": self.root / ".expunge",
+        }
+        found: dict[str, list[str]] = {}
+        for store, place in places.items():
+            found[store] = []
+            for path in files_below(place) if place and place.is_dir() else ():
+                if path in self.facts.protected or path.is_symlink() or path.name.startswith("ledger.db"):
+                    continue
+                data = path.read_bytes()
+                held = _held(data, names, content, pixels)
+                if held is None and path.is_relative_to(self.root / self.facts.source):
+                    continue
+                where = path.relative_to(self.facts.home)
+                if held is not None:
+                    found[store].append(f"{where} ({held})")
+                elif void and data[8:10] == b'{"' and (known := tensor_digest(data)) in void:
+                    found[store].append(f"{where} (weights {known[:12]} that knew them)")
+        return found
+
+    def _void_weights(self, ids: set[str]) -> set[str]:
+        """Digests of models that were trained on what has left."""
+        told = [row for row in self.rows if row.kind in {"adopted", "batch-promoted", "rolled-back"}]
+        current = {row.told["weights"] for row in told[-1:]}
+        return {each.weights for each in self.facts.trained if each.ids & ids} - current
+
+    def the_images_can_be_had(self) -> Iterator[Violation]:
+        """1: a clone of the last commit gets every image that stays, and none that left."""
+        if self.facts.tracked_by != "dvc":
+            return
+        pointer = next(
+            (f"{name}.dvc" for name in ("data/images", "data/pictures") if (self.root / f"{name}.dvc").exists()), None
+        )
+        if pointer is None:
+            yield Violation(1, "the source's pointer file is gone")
+            return
+        text = git(self.root, "show", f"HEAD:{pointer}")
+        found = re.search(r"md5: ([0-9a-f]{32}\.dir)", text)
+        stores = [self.facts.cache, *([self.facts.remote] if self.facts.remote else [])]
+        for store in stores:
+            listing = dvc_object(store, found[1]) if found else None
+            if listing is None:
+                yield Violation(1, f"{pointer} in the last commit points to a list that {store.name} lacks")
+                continue
+            files = {each["relpath"]: each["md5"] for each in json.loads(listing)}
+            yield from self._can_be_had(files, store, pointer)
+
+    def _can_be_had(self, files: Mapping[str, str], store: Path, pointer: str) -> Iterator[Violation]:
+        base = pointer.removesuffix(".dvc") + "/"
+        for sample in self.kept:
+            md5 = files.get(sample.file.removeprefix(base))
+            content = dvc_object(store, md5) if md5 else None
+            if content is None or (sample.row is None and content != sample.content):
+                yield Violation(1, f"{sample.id} stays, and a clone cannot get it from {store.name}")
+                return
+        for sample in map(self.facts.samples.__getitem__, self.gone - self.facts.returned):
+            if sample.row is None and sample.file.removeprefix(base) in files:
+                yield Violation(2, f"{sample.id} was purged, and {pointer} in the last commit lists it")
+                return
+
+    def history_is_told(self) -> Iterator[Violation]:
+        """5: Git is said to hold images if and only if it does."""
+        told = [row.told for row in self.rows if row.kind == "batch-purged"]
+        if not told:
+            return
+        lines = [json.dumps(line).lower() for line in told[-1].get("checklist", ()) if "git" in json.dumps(line).lower()]
+        holds = any(re.search(r"hold|retained|cannot be reached|rewrite|kept", line) for line in lines)
+        if self.facts.tracked_by == "git" and not holds:
+            yield Violation(5, "Git's history holds the images, and the checklist does not say so")
+
+    def the_ledger_is_small(self) -> Iterator[Violation]:
+        """7: a request costs the ledger what it says itself, not what its batch says."""
+        for name, rows in self.of_request.items():
+            size = sum(len(row.body) for row in rows)
+            allowed = 250 * len(rows) + 1200 * max(1, len(self.ids_of[name]))
+            if size > allowed and self.ids_of[name]:
+                yield Violation(7, f"{name} takes {size} bytes of the ledger; {allowed} would do")
+
+
+# decoders
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Return what Git prints; nothing if it fails."""
+    done = subprocess.run(
+        ["git", "--no-optional-locks", *arguments], cwd=root, capture_output=True, check=False, text=True, errors="replace"
+    )
+    return done.stdout if done.returncode == 0 else ""
+
+
+def machine_messages(root: Path) -> list[str]:
+    """Messages of the commits that carry the machine's trailers, on any branch."""
+    found = git(root, "log", "--all", "--format=%B%x00").split("\0")
+    return [message for message in found if re.search(r"^Expunge-", message, re.MULTILINE)]
+
+
+def machine_commits(root: Path) -> Iterator[str]:
+    """Messages of those commits, and the lines that they add to texts."""
+    found = git(root, "log", "--all", "--grep=^Expunge-", "--format=%H").split()
+    for commit in found:
+        yield git(root, "show", "--format=%B", "--unified=0", "--no-color", commit)
+
+
+def parquet_rows(path: Path) -> list[bytes | None]:
+    """Encoded images of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(path, columns=["image"]).column(0).to_pylist()
+    return [None if image is None else image["bytes"] for image in column]
+
+
+def read_split(folder: Path) -> tuple[list[str], set[bytes]]:
+    """Ids and pixels of what the stages see; nothing if it is being made again."""
+    try:
+        with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
+            ids = [row["sample_id"] for row in csv.DictReader(file)]
+        images = np.load(folder / "images.npy", allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError):
+        return [], set()
+    return ids, {image.tobytes() for image in images}
+
+
+def tensor_digest(data: bytes) -> str | None:
+    """SHA-256 over names, types, shapes and bytes of the tensors of a safetensors file."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8 : 8 + length])
+        body, sha = data[8 + length :], hashlib.sha256()
+        for name in sorted(head):
+            if name != "__metadata__":
+                tensor = head[name]
+                first, last = tensor["data_offsets"]
+                sha.update(f"{name} {TYPES[tensor['dtype']]} {tensor['shape']}\n".encode())
+                sha.update(body[first:last])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return sha.hexdigest()
+
+
+TYPES = {"F32": "torch.float32", "I64": "torch.int64", "F64": "torch.float64", "U8": "torch.uint8"}
+
+
+def dvc_object(store: Path, md5: str) -> bytes | None:
+    """Content of one of DVC's objects, if it is there and is what its name says."""
+    path = store / "files/md5" / md5[:2] / md5[2:]
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    right = hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
+    return content if right else None
+
+
+def _held(
+    data: bytes,
+    names: Sequence[tuple[Sample, bytes]],
+    content: Mapping[bytes, Sample],
+    pixels: Sequence[Sample],
+) -> str | None:
+    """What of erased samples some bytes hold."""
+    if data in content:
+        return f"is the original of {content[data].id}"
+    for sample, token in names:
+        if token in data:
+            return f"names {sample.id}"
+    for sample in pixels:
+        if sample.pixels in data:
+            return f"shows {sample.id}"
+    if data[:4] == b"PAR1":
+        for image in _images_of(data):
+            if image in content:
+                return f"has the original of {content[image].id}"
+    return None
+
+
+def _images_of(data: bytes) -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        column = pq.read_table(io.BytesIO(data), columns=["image"]).column(0).to_pylist()
+    except (pa.ArrowException, OSError, KeyError):
+        return []
+    return [image["bytes"] for image in column if image is not None]
+
+
+_FINE = re.compile(r"^(deleted|nothing|not applicable|none|clean|done)", re.IGNORECASE)
+
+
+def _owns_up(text: str, store: str) -> bool:
+    """Whether a checklist says that a store, or what cannot be searched, may hold something."""
+    wanted = {"data": ("workspace", "source"), "state": ("state",)}.get(store, (store.lower(),))
+    for line in json.loads(text).get("checklist", ()):
+        outcome = str(line.get("outcome") or line.get("result") or "")
+        if not _FINE.match(outcome) and any(word in str(line.get("store", "")).lower() for word in wanted):
+            return True
+    return False
+
+
+def _scores(row: Row) -> Iterator[Violation]:
+    """Figures that are one person's."""
+    told = row.told
+    if "placements" in row.body:
+        yield Violation(4, f"event {row.seq} keeps placements")
+    for key in ("pooled",):
+        pooled = told.get(key) or {}
+        if pooled and pooled.get("count", 0) < FEW:
+            yield Violation(4, f"event {row.seq} keeps sums over {pooled.get('count')} samples")
+    figures = told.get("figures") or {}
+    if figures.get("audit/count", FEW) < FEW and any(
+        not name.startswith(("audit/val_acc_loss", "audit/count")) for name in figures
+    ):
+        yield Violation(4, f"event {row.seq} keeps figures of {figures.get('audit/count')} samples")
