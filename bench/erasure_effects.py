@@ -111,7 +111,9 @@ def in_child(
     _, status = os.waitpid(pid, 0)
     _kill_group(pid)
     if hung:
-        return Outcome(error=f"did not end within {seconds:.0f} s", kind="Hung", trace=data.decode(errors="replace"))
+        return Outcome(
+            error=f"did not end within {seconds:.0f} s", kind="Hung", trace=data.decode(errors="replace")
+        )
     if data and not os.WIFSIGNALED(status):
         outcome: Outcome = pickle.loads(data)  # noqa: S301 - our own child wrote it
         return outcome
@@ -158,7 +160,7 @@ def _be_the_child(
         if fault is not None:
             sys.addaudithook(_Hook(fault, str(home)))
         outcome.value = function()
-    except BaseException as error:  # noqa: BLE001 - it is told to the parent
+    except BaseException as error:
         outcome.error, outcome.kind = str(error) or repr(error), type(error).__name__
         outcome.trace = traceback.format_exc()
     finally:
@@ -187,7 +189,7 @@ class _Hook:
         kind = EFFECTS.get(event)
         if kind is None or self._over or not self._counts(event, arguments):
             return
-        if self._fault.what == "full" and self._count >= self._fault.number:
+        if self._fault.what == "full" and self._count >= self._fault.number - 1:
             if kind == "write":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return
@@ -247,7 +249,7 @@ def _be_dvc(arguments: Sequence[str], cwd: Path | None, said: int) -> None:
         code = main(list(arguments))
     except Killed:
         code = KILLED
-    except BaseException:  # noqa: BLE001 - what it said is read by the parent
+    except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()

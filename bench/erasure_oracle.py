@@ -1,8 +1,8 @@
 """The oracle: says whether the seven guarantees of an erasure hold, from files alone.
 
-It knows nothing of the code that it judges: it imports none of it, and reads images, Parquet, CSV, weights, DVC's
-objects and the rows of the ledger with decoders of its own. What was asked for, and by whom, it is told by the
-story; what became of it, the rows of the ledger and the files tell.
+It knows nothing of the code that it judges: it imports none of it, and reads images, Parquet, CSV, weights,
+DVC's objects and the rows of the ledger with decoders of its own. What was asked for, and by whom, it is told
+by the story; what became of it, the rows of the ledger and the files tell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from typing import Any
 import numpy as np
 
 ENDED = {"closed", "rejected", "refused", "withdrawn", "duplicate"}
-ONCE = {"received", "validated", "promoted", "purging", "purged", "closed", "refused", "withdrawn", "rejected"}
+ONCE = {
+    "received",
+    "validated",
+    "promoted",
+    "purging",
+    "purged",
+    "closed",
+    "refused",
+    "withdrawn",
+    "rejected",
+}
 """What happens to a request one time at most."""
 
 PASSED_OVER = {".git", "tmp", "__pycache__"}
@@ -260,7 +270,12 @@ class Oracle:
 
     def at_rest(self) -> list[Violation]:
         """What must hold, beside, once ``process`` finds nothing more to do."""
-        return [*self.always(), *self.nobody_stops_another(), *self.nothing_is_left(), *self.the_base_is_right()]
+        return [
+            *self.always(),
+            *self.nobody_stops_another(),
+            *self.nothing_is_left(),
+            *self.the_base_is_right(),
+        ]
 
     def at_the_end(self) -> list[Violation]:
         """What must hold, beside, once every hold is released and every outage over."""
@@ -277,7 +292,11 @@ class Oracle:
         for path, digest in self.facts.protected.items():
             place = path.relative_to(self.facts.home)
             if not path.exists() and not path.is_symlink():
-                if self.facts.remote and path.is_relative_to(self.facts.remote) and not self.facts.remote.is_dir():
+                if (
+                    self.facts.remote
+                    and path.is_relative_to(self.facts.remote)
+                    and not self.facts.remote.is_dir()
+                ):
                     continue  # an outage
                 yield Violation(1, f"{place} is not the request's, and is gone")
             elif sha256(path) != digest:
@@ -330,10 +349,14 @@ class Oracle:
             }
             for trained in known.get(weights, [])[-1:]:
                 if seen := sorted(before & trained.ids):
-                    yield Violation(2, f"the model of {row.subject} was trained on {seen[0]}, which it forgets")
+                    yield Violation(
+                        2, f"the model of {row.subject} was trained on {seen[0]}, which it forgets"
+                    )
                 taken = [sample for sample in self.unshared(before) if sample.pixels in trained.pixels]
                 if taken:
-                    yield Violation(2, f"the model of {row.subject} was trained on the picture of {taken[0].id}")
+                    yield Violation(
+                        2, f"the model of {row.subject} was trained on the picture of {taken[0].id}"
+                    )
 
     def holds_are_kept(self) -> Iterator[Violation]:
         """1: nothing on legal hold was purged while the hold stood."""
@@ -381,7 +404,9 @@ class Oracle:
 
     def the_record_names_nobody(self) -> Iterator[Violation]:
         """4: no id, path or file name in ledger, certificates and the machine's commits; no one's score."""
-        places = {"the ledger": b"".join(row.body.encode() + (row.subject or "").encode() for row in self.rows)}
+        places = {
+            "the ledger": b"".join(row.body.encode() + (row.subject or "").encode() for row in self.rows)
+        }
         for path in files_below(self.root / "data/requests/certificates"):
             places[f"certificate {path.name}"] = path.read_bytes()
         places["the machine's commits"] = "".join(machine_commits(self.root)).encode()
@@ -401,7 +426,11 @@ class Oracle:
         for number, row in enumerate(self.rows, start=1):
             sealed = [row.seq, row.at, row.kind, row.subject, json.loads(row.body), row.previous]
             text = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
-            if row.seq != number or row.previous != previous or row.hash != hashlib.sha256(text.encode()).hexdigest():
+            if (
+                row.seq != number
+                or row.previous != previous
+                or row.hash != hashlib.sha256(text.encode()).hexdigest()
+            ):
                 yield Violation(5, f"event {row.seq} breaks the chain")
             previous = row.hash
             hashes.append(previous)
@@ -449,7 +478,9 @@ class Oracle:
         told = [json.dumps(row.told) for row in self.rows if row.kind == "batch-purged"]
         for store, found in self.remains(closed - self.facts.returned).items():
             if found and not any(_owns_up(text, store) for text in told):
-                yield Violation(5, f"{store} still holds erased samples, and no checklist says so: {found[0]}")
+                yield Violation(
+                    5, f"{store} still holds erased samples, and no checklist says so: {found[0]}"
+                )
 
     def remains(self, ids: Iterable[str]) -> dict[str, list[str]]:
         """Where erased samples still are, by store."""
@@ -493,7 +524,12 @@ class Oracle:
         if self.facts.tracked_by != "dvc":
             return
         pointer = next(
-            (f"{name}.dvc" for name in ("data/images", "data/pictures") if (self.root / f"{name}.dvc").exists()), None
+            (
+                f"{name}.dvc"
+                for name in ("data/images", "data/pictures")
+                if (self.root / f"{name}.dvc").exists()
+            ),
+            None,
         )
         if pointer is None:
             yield Violation(1, "the source's pointer file is gone")
@@ -527,7 +563,11 @@ class Oracle:
         told = [row.told for row in self.rows if row.kind == "batch-purged"]
         if not told:
             return
-        lines = [json.dumps(line).lower() for line in told[-1].get("checklist", ()) if "git" in json.dumps(line).lower()]
+        lines = [
+            json.dumps(line).lower()
+            for line in told[-1].get("checklist", ())
+            if "git" in json.dumps(line).lower()
+        ]
         holds = any(re.search(r"hold|retained|cannot be reached|rewrite|kept", line) for line in lines)
         if self.facts.tracked_by == "git" and not holds:
             yield Violation(5, "Git's history holds the images, and the checklist does not say so")
@@ -547,7 +587,12 @@ class Oracle:
 def git(root: Path, *arguments: str) -> str:
     """Return what Git prints; nothing if it fails."""
     done = subprocess.run(
-        ["git", "--no-optional-locks", *arguments], cwd=root, capture_output=True, check=False, text=True, errors="replace"
+        ["git", "--no-optional-locks", *arguments],
+        cwd=root,
+        capture_output=True,
+        check=False,
+        text=True,
+        errors="replace",
     )
     return done.stdout if done.returncode == 0 else ""
 
@@ -647,7 +692,7 @@ def _images_of(data: bytes) -> list[bytes]:
     return [image["bytes"] for image in column if image is not None]
 
 
-_FINE = re.compile(r"^(deleted|nothing|not applicable|none|clean|done)", re.IGNORECASE)
+_FINE = re.compile(r"^(deleted|nothing|not.applicable|made.again)", re.IGNORECASE)
 
 
 def _owns_up(text: str, store: str) -> bool:

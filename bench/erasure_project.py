@@ -1,4 +1,4 @@
-"""Random projects for the campaign: real Git and DVC repositories with a few small images and a small model."""
+"""Random projects for the campaign: real Git and DVC repositories, a few small images, a small model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASSES, IMAGES = 3, {"train": 18, "test": 5}
 """Classes, and images of each."""
 
 SOURCES = ("folder", "folder-dvc", "folder-below", "parquet", "parquet-dvc", "parquet-git")
-"""An image folder that Git ignores, that DVC tracks, or below a folder that DVC tracks; Parquet files likewise."""
+"""An image folder that Git ignores, that DVC tracks, or below a folder that DVC tracks; Parquet files."""
 
 SETTINGS: dict[str, Any] = {
     "split.resize": None,
@@ -110,9 +110,11 @@ class Project:
     @property
     def pointer(self) -> str | None:
         """What DVC is told to add when the images have changed."""
-        return {"folder-dvc": "data/images", "folder-below": "data/pictures", "parquet-dvc": "data/images"}.get(
-            self.shape.source
-        )
+        return {
+            "folder-dvc": "data/images",
+            "folder-below": "data/pictures",
+            "parquet-dvc": "data/images",
+        }.get(self.shape.source)
 
     def git(self, *arguments: str, quiet: bool = True) -> str:
         """Run Git in the checkout."""
@@ -199,7 +201,8 @@ def lay_out(home: Path) -> None:
     ignores = [path.relative_to(CODE).as_posix() for path in (CODE / "data").glob("*/.gitignore")]
     ignores += [path.relative_to(CODE).as_posix() for path in (CODE / "data").glob("requests/*/.gitignore")]
     for name in (
-        "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "data/forget.txt",
+        "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore",
+        "data/forget.txt",
         *(f"data/requests/{path.name}" for path in (CODE / "data/requests").iterdir() if path.is_file()),
         *ignores,
     ):  # fmt: skip
@@ -273,7 +276,9 @@ def _write_folder(
         content = encoded(pixels)
         (folder / sample_id).parent.mkdir(parents=True, exist_ok=True)
         (folder / sample_id).write_bytes(content)
-        samples.append(_sample(sample_id, part, label, f"{source_of(shape)}/{sample_id}", None, pixels, content))
+        samples.append(
+            _sample(sample_id, part, label, f"{source_of(shape)}/{sample_id}", None, pixels, content)
+        )
     if shape.link:
         target = next(each for each in samples if each.part == "train")
         sample_id = f"train/{target.label}/{_token(rng)}.png"
@@ -281,7 +286,15 @@ def _write_folder(
         link.symlink_to(os.path.relpath(root / target.file, link.parent))
         pixels = np.frombuffer(target.pixels, np.uint8).reshape(8, 8)
         samples.append(
-            _sample(sample_id, "train", target.label, f"{source_of(shape)}/{sample_id}", None, pixels, target.content)
+            _sample(
+                sample_id,
+                "train",
+                target.label,
+                f"{source_of(shape)}/{sample_id}",
+                None,
+                pixels,
+                target.content,
+            )
         )
     return samples
 
@@ -321,7 +334,13 @@ def _write_parquet(
 
 
 def _sample(
-    sample_id: str, part: str, label: int, file: str, row: int | None, pixels: NDArray[np.uint8], content: bytes
+    sample_id: str,
+    part: str,
+    label: int,
+    file: str,
+    row: int | None,
+    pixels: NDArray[np.uint8],
+    content: bytes,
 ) -> Sample:
     return Sample(sample_id, part, label, file, row, pixels.tobytes(), content)
 
@@ -359,7 +378,9 @@ def _around(project: Project, rng: random.Random) -> None:
     if shape.source == "folder-below":
         (root / "data/pictures/licence.txt").write_text("ours\n")
         facts.protect(root / "data/pictures/licence.txt")
-    project.commit("the project")
+    theirs = [*apart, *([project.pointer] if project.pointer else [])]  # DVC's, not Git's
+    project.git("add", "--", ".", *(f":(exclude){name}" for name in theirs))
+    project.git("commit", "--quiet", "--message", "the project")
     if shape.neighbour:
         _neighbour(project, rng)
     if apart:
@@ -380,7 +401,7 @@ def _annotations(path: Path, facts: Facts, rng: random.Random) -> None:
 
 
 def _neighbour(project: Project, rng: random.Random) -> None:
-    """Another project: equal file names, its own images, made by stages of its own, in the same cache and remote."""
+    """Another project: equal file names, its own images and stages, the same cache and remote."""
     root = project.home / "neighbour"
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc/config").write_text((project.root / ".dvc/config").read_text())
@@ -419,6 +440,6 @@ def _safetensors(rng: random.Random) -> bytes:
 
 def dvc_in(project: Project, *arguments: str, cwd: Path | None = None) -> None:
     """Run a command of DVC in the project; raise if it fails."""
-    done = dvc(*arguments, cwd=cwd or project.root)
+    done = dvc(*(each for each in arguments if each != "--quiet"), cwd=cwd or project.root)
     if done.returncode != 0:
         raise RuntimeError(f"dvc {' '.join(arguments)}: {done.stderr}")
