@@ -33,7 +33,7 @@ from tasks.overrides import Scalar, override, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
-StageName = Literal["split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report"]
+StageName = Literal["sample", "split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report"]
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.

@@ -128,6 +128,8 @@ def _sides(manifest: Manifest, *, from_base: bool) -> tuple[NDArray[np.int64], N
     if from_base and HELDOUT.exists():
         heldout = frozenset(HELDOUT.read_text(encoding="utf-8").splitlines())
         unseen = np.array([sample_id in heldout for sample_id in manifest.sample_ids])
+        if heldout and not unseen.any():
+            raise ExpungeError(f"{HELDOUT} names no sample of the split; the base was made for other data")
         forget, val = forget[~unseen[forget]], val[unseen[val]]
     return forget, val
 

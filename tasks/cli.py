@@ -432,7 +432,7 @@ def trace(
         ways: dict[str, tuple[str, Callable[[str], Any]]] = {
             "model": (model, tracing.by_model),
             "run": (run, lambda value: tracing.by_run(value, root)),
-            "commit": (commit, tracing.by_commit),
+            "commit": (commit, lambda value: tracing.by_commit(value, root)),
         }
         asked = [name for name, (value, _) in ways.items() if value] + (["request"] if request else [])
         if len(asked) != 1:
@@ -489,19 +489,21 @@ Anchors = Annotated[
 def verify_ledger(anchors: Anchors = None, as_json: AsJson = False) -> None:
     """Verify that the ledger is unbroken and passes through every anchor; exit status 4 if not."""
     with errors():
-        from tasks.processing.repository import anchors_in_git
+        from tasks.requests.commits import anchors_in_git
 
         known = [Anchor(Head.parse(anchor), "--anchor") for anchor in anchors or ()]
         committed = anchors_in_git(Path.cwd())
         opened = desk()
         marked = opened.marks()
     try:
-        head = opened.check([*known, *committed])
+        head = opened.check([*known, *(committed or ())])
         if differing := opened.ledger.standing_differs():
             raise ExpungeError(f"the table of states does not fit the events of {', '.join(differing[:3])}")
     except ExpungeError as error:
         fail(str(error), Exit.NOT_VERIFIED)
-    count = len(known) + len(committed) + len(marked)
+    count = len(known) + len(committed or ()) + len(marked)
+    if committed is None:
+        print("expunge: no Git repository, so no anchors of its commits", file=sys.stderr)
     if as_json:
         print_json({"events": head.seq, "head": str(head), "anchors": count})
     else:
@@ -546,6 +548,37 @@ def _purge(opened: Desk) -> Any:
     from tasks.erasure.purge import Purge
 
     return Purge(Path.cwd(), load(), opened, os.environ)
+
+
+# the list of what was erased
+
+
+@suppression_app.command("restore")
+def suppression_restore(as_json: AsJson = False) -> None:
+    """Write the list anew with all that this folder of keys knows of, after a branch or a merge cut it."""
+    _suppression("restore", as_json)
+
+
+@suppression_app.command("adopt")
+def suppression_adopt(as_json: AsJson = False) -> None:
+    """Accept the list that is checked out as the newest, where its mark beside the keys was lost."""
+    _suppression("adopt", as_json)
+
+
+def _suppression(what: str, as_json: bool) -> None:
+    with errors():
+        from tasks.requests import high_water
+
+        listed = load().split.erased
+        if listed is None:
+            raise ExpungeError(
+                "params.yaml: split.erased is null; name the list that keeps erased samples out"
+            )
+        found = getattr(high_water, what)(Path(listed), desk().keys)
+    if as_json:
+        print_json({"list": listed, "lines": len(found.lines)})
+    else:
+        print(f"{listed} holds {len(found.lines)} line(s); commit it if Git says that it changed")
 
 
 # printing

@@ -8,11 +8,12 @@ from pathlib import Path
 from tasks.core.files import write_json
 from tasks.core.params import Params
 from tasks.datasets import SOURCES
+from tasks.requests.high_water import read_checked
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
-from tasks.requests.suppression import Erased
 from tasks.samples.check import check
 from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, Samples
+from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
 
 
@@ -24,7 +25,8 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     params
         Of all stages.
     keys
-        Holds the key to the list of erased samples; by default the folder that ``params`` names.
+        Holds the key to the list of erased samples, and its mark; by default the folder that EXPUNGE_KEYS
+        or ``params`` names.
 
     Returns
     -------
@@ -35,19 +37,23 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     ------
     ExpungeError
         If the source cannot be read whole, the forget set asked for is impossible, or it cannot be
-        told which samples were erased. Nothing is written then.
+        told which samples were erased: the list is damaged, old, or of another key. Nothing is written
+        then.
     """
     section = params.split
+    keys = keys or KeyStore.of(settings_of(params), os.environ, Path.cwd())
+    erased = read_checked(Path(section.erased) if section.erased is not None else None, keys)
     image_set = check(
         SOURCES.get(section.source)(Path(section.path), section.resize), f"{section.source} {section.path}"
     )
-    if section.erased is not None:
-        keys = keys or KeyStore(Path(settings_of(params).keys), Path.cwd())
-        erased = Erased.read(Path(section.erased))
-        image_set = image_set.subset(erased.kept(image_set.sample_ids, image_set.images, keys))
-    parts, roles = assign_roles(image_set, section)
+    kept = erased.kept(image_set.sample_ids, image_set.images, image_set.pictures, keys)
+    is_listed, delivered = erased.naming(keys), frozenset(image_set.sample_ids)
+    image_set = image_set.subset(kept)
+    left_out = delivered.difference(image_set.sample_ids)  # also what came under another name
+    parts, roles = assign_roles(image_set, section, lambda name: name in left_out or is_listed(name))
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
+    write_pictures(image_set.pictures, SPLIT)
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)
@@ -65,7 +71,4 @@ def reads(params: Params) -> tuple[str, ...]:
 if __name__ == "__main__":
     from tasks.stage import Stage
 
-    def _split(params: Params, _: object) -> dict[str, float]:
-        return split(params, KeyStore.of(settings_of(params), os.environ, Path.cwd()))
-
-    Stage("split", _split, reads, ("split",), expensive=True).main()
+    Stage("split", lambda params, _: split(params), reads, ("split",), expensive=True).main()

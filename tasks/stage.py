@@ -67,31 +67,9 @@ class Stage:
         return Path("data") / self.name
 
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
-        """Run the stage as a command and exit with its status.
-
-        0: done. 1: a defect, with its traceback. 2: bad input, one line on standard error. 74: the
-        operating system refused to read or write, e.g. a full disk. 130, 143: interrupted, ended.
-        """
-        parser = argparse.ArgumentParser(
-            prog=f"python -m tasks.{self.name}",
-            description=f"{(sys.modules[self.function.__module__].__doc__ or '').strip()} "
-            f"Reads params.yaml and data/, writes {self.folder}/. Usually started by: dvc repro {self.name}",
-        )
-        parser.parse_args(argv)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-        logging.captureWarnings(True)
-        signal.signal(signal.SIGTERM, _end)
-        try:
-            self._run(load())
-        except ExpungeError as error:
-            sys.exit(_complain(self.name, str(error), BAD_INPUT))
-        except KeyboardInterrupt:
-            sys.exit(_complain(self.name, "interrupted; run it again to resume after the last epoch", 130))
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            what = error.strerror or f"reading or writing failed: {error}"  # numpy's errors have no strerror
-            sys.exit(_complain(self.name, f"{what}{where}", 74))
-        sys.exit(0)
+        """Run the stage as a command and exit with its status; see :func:`run_as_command`."""
+        doc = sys.modules[self.function.__module__].__doc__ or ""
+        run_as_command(self.name, doc, lambda: self._run(load()), argv)
 
     def _run(self, params: Params) -> None:
         check = _start_check() if self.expensive else None
@@ -150,6 +128,47 @@ class Stage:
         if (self.folder / "weights.json").exists():
             run.model(self.folder)
             run.tags({"weights.sha256": json.loads((self.folder / "weights.json").read_text())["sha256"]})
+
+
+def run_as_command(
+    name: str, doc: str, work: Callable[[], None], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Do a stage's work as ``python -m tasks.<name>`` and exit with its status.
+
+    0: done. 1: a defect, with its traceback. 2: bad input, one line on standard error. 74: the
+    operating system refused to read or write, e.g. a full disk. 130, 143: interrupted, ended.
+
+    Parameters
+    ----------
+    name
+        The stage's, which is also that of its folder below ``data/``.
+    doc
+        What it does, for ``--help``.
+    work
+        Is called without arguments.
+    argv
+        Its command line, by default the process's.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tasks.{name}",
+        description=f"{doc.strip()} Reads params.yaml and data/, writes data/{name}/. "
+        f"Usually started by: dvc repro {name}",
+    )
+    parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.captureWarnings(True)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        work()
+    except ExpungeError as error:
+        sys.exit(_complain(name, str(error), BAD_INPUT))
+    except KeyboardInterrupt:
+        sys.exit(_complain(name, "interrupted; run it again to resume after the last epoch", 130))
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        what = error.strerror or f"reading or writing failed: {error}"  # numpy's errors have no strerror
+        sys.exit(_complain(name, f"{what}{where}", 74))
+    sys.exit(0)
 
 
 def environment(runtime: Runtime) -> dict[str, Any]:

@@ -1,7 +1,17 @@
 from __future__ import annotations
 
 import signal
+import uuid
+
+import pytest
 
 # A shell without job control starts background jobs with Ctrl-C ignored, and their children inherit that.
 # The tests that interrupt a process would then wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _keys_of_nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have erased samples: keys and mark in their home are not the tests'."""
+    folder = tmp_path_factory.getbasetemp() / f"keys-{uuid.uuid4().hex}"
+    monkeypatch.setenv("EXPUNGE_KEYS", str(folder))

@@ -153,6 +153,19 @@ def test_a_base_that_has_seen_all_of_val_is_refused() -> None:
         audit(from_base())
 
 
+def test_a_base_that_has_seen_all_of_val_supports_no_verdict_and_no_figure_of_loss() -> None:
+    manifest = fabricated.write(Path(), counts=COUNTS)
+    Path("data/base").mkdir(parents=True)
+    held = [manifest.sample_ids[row] for row in manifest.indices("forget")[:2]]
+    Path("data/base/heldout.txt").write_text("\n".join([*held, ""]))
+    metrics = audit(from_base())
+    assert verdict()["verdict"] == "inconclusive"
+    assert "has seen every validation sample" in verdict()["text"]
+    assert metrics == {"audit/count": 0.0}
+    Path("data/base/heldout.txt").write_text("")
+    assert audit(from_base()) == {"audit/count": 0.0}
+
+
 def test_retraining_can_be_what_is_audited() -> None:
     fabricated.write(Path(), counts=COUNTS)
     shutil.rmtree("data/finetune")

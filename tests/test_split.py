@@ -13,11 +13,13 @@ import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, load, validate
+from tasks.requests.high_water import MARK, extend, restore
 from tasks.requests.keys import KeyStore
-from tasks.requests.suppression import KEY, Erased, lines_for
-from tasks.samples.manifest import Manifest, load_split
+from tasks.requests.suppression import KEY, Erased, check_value, lines_for
+from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, load_split
+from tasks.samples.pictures import read_pictures
 from tasks.split import split
-from tests.datasets.building import write_folders
+from tests.datasets.building import colour, grey, write_folders, write_image
 
 ROOT = Path(__file__).parent.parent
 EMBEDDED = ROOT / "data/fashion-mnist-10k"
@@ -55,11 +57,14 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "test/count": 5000,
         "classes/count": 10,
     }
-    assert sorted(contents()) == ["classes.json", "images.npy", "manifest.csv", "metrics.json", "samples.csv"]
+    assert sorted(contents()) == [
+        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "samples.csv")
+    ]
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
     loaded = load_split()
     assert loaded.images.shape == (10_000, 1, 28, 28)
+    assert read_pictures(SPLIT, 10_000).shape == (10_000, 32)
     for role, count in (("retain", 405), ("forget", 45), ("val", 50), ("test", 500)):
         rows = loaded.manifest.indices(role)
         assert np.bincount(loaded.manifest.labels[rows]).tolist() == [count] * 10
@@ -172,17 +177,32 @@ def test_a_source_that_breaks_the_rules_is_named(pets: Path) -> None:
         split(params("image_folder", pets))
 
 
+def erasable(pets: Path, tmp_path: Path, **options: Any) -> tuple[KeyStore, Params]:
+    """Keys beside the working directory, and parameters with an empty list of what was erased."""
+    Erased(()).write(Path("erased.txt"))
+    keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
+    return keys, params("image_folder", pets, **{"erased": "erased.txt", **options})
+
+
+def erase(keys: KeyStore, loaded: LoadedSplit, rows: list[int]) -> None:
+    """Enter rows of the split into the list, as a promotion does."""
+    pictures = read_pictures(SPLIT, len(loaded.samples))
+    ids = loaded.samples.sample_ids
+    extend(Path("erased.txt"), keys, lambda key: lines_for(rows, ids, loaded.images, pictures, key))
+
+
+def row_of(loaded: LoadedSplit, name: str) -> int:
+    return loaded.samples.sample_ids.index(name)
+
+
 def test_what_was_erased_returns_to_no_file_and_the_others_keep_their_roles(
     pets: Path, tmp_path: Path
 ) -> None:
-    keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
-    Erased(()).write(Path("erased.txt"))
-    asked = params("image_folder", pets, erased="erased.txt")
+    keys, asked = erasable(pets, tmp_path)
     split(asked, keys)
     before = load_split()
     chosen = [int(before.manifest.indices(role)[0]) for role in Manifest.groups]
-    lines = lines_for(chosen, before.manifest.sample_ids, before.images, keys.create(KEY))
-    Erased(()).having(lines).write(Path("erased.txt"))
+    erase(keys, before, chosen)
     split(asked, keys)
     after = load_split()
     gone = {before.manifest.sample_ids[row] for row in chosen}
@@ -195,14 +215,14 @@ def test_what_was_erased_returns_to_no_file_and_the_others_keep_their_roles(
         if roles[sample_id] != role
     ]
     assert len(changed) <= 4  # who follows in rank where a taken sample has left
-    shown = b"".join(content for name, content in contents().items() if name != "images.npy")
+    shown = b"".join(content for name, content in contents().items() if not name.endswith(".npy"))
     assert not any(sample_id.encode() in shown for sample_id in gone)
     kept = [row for row in range(len(before.manifest)) if row not in chosen]
     np.testing.assert_array_equal(after.images, before.images[kept])
 
 
 def test_without_the_key_to_what_was_erased_nothing_is_split(pets: Path, tmp_path: Path) -> None:
-    Erased((("id", "0" * 64),)).write(Path("erased.txt"))
+    Erased((("id", "0" * 64),), check_value(b"1" * 32)).write(Path("erased.txt"))
     keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
     with pytest.raises(ExpungeError, match="lacks the key that tells which"):
         split(params("image_folder", pets, erased="erased.txt"), keys)
@@ -210,3 +230,169 @@ def test_without_the_key_to_what_was_erased_nothing_is_split(pets: Path, tmp_pat
     with pytest.raises(ExpungeError, match=r"erased\.txt is missing; restore it: git checkout"):
         split(params("image_folder", pets, erased="erased.txt"), keys)
     assert not Path("data/split").exists()
+
+
+@pytest.mark.parametrize("resize", [None, 9, 16])
+def test_an_erased_picture_does_not_return_under_another_name_at_another_size(
+    pets: Path, tmp_path: Path, resize: int | None
+) -> None:
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    loaded = load_split()
+    erase(keys, loaded, [row_of(loaded, "train/cat/003.png")])
+    (pets / "train/cat/003.png").rename(pets / "train/cat/new.png")
+    split(params("image_folder", pets, erased="erased.txt", resize=resize), keys)
+    ids = load_split().samples.sample_ids
+    assert "train/cat/new.png" not in ids
+    assert len(ids) == 83
+
+
+@pytest.mark.parametrize("grey_first", [True, False])
+def test_an_erased_picture_does_not_return_when_the_set_turns_grey_or_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grey_first: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pets = write_folders(tmp_path / "pets", count=4)
+    for number, file in enumerate(sorted(pets.rglob("*.png"))):
+        write_image(file, grey(number))
+    odd = pets / "train/dog/odd.png"
+    write_image(odd, grey(99) if grey_first else colour(99))
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    loaded = load_split()
+    assert loaded.images.shape[1] == (1 if grey_first else 3)
+    erase(keys, loaded, [row_of(loaded, "train/cat/003.png")])
+    (pets / "train/cat/003.png").rename(pets / "train/cat/new.png")
+    write_image(odd, colour(99) if grey_first else grey(99))
+    split(asked, keys)
+    after = load_split()
+    assert after.images.shape[1] == (3 if grey_first else 1)
+    assert "train/cat/new.png" not in after.samples.sample_ids
+    assert len(after.samples) == len(loaded.samples) - 1
+
+
+@pytest.mark.parametrize("resize", [None, 16])
+def test_an_identical_twin_that_nobody_asked_for_stays_at_every_size(
+    pets: Path, tmp_path: Path, resize: int | None
+) -> None:
+    (pets / "test/dog/twin.png").write_bytes((pets / "train/cat/003.png").read_bytes())
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    loaded = load_split()
+    erase(keys, loaded, [row_of(loaded, "train/cat/003.png")])
+    split(params("image_folder", pets, erased="erased.txt", resize=resize), keys)
+    ids = load_split().samples.sample_ids
+    assert set(loaded.samples.sample_ids) - set(ids) == {"train/cat/003.png"}
+
+
+@pytest.mark.parametrize("state", ["older", "none", "other key", "lost mark", "merged", "null"])
+def test_a_list_that_would_let_samples_back_is_refused_and_the_stage_exits_with_2(
+    pets: Path, tmp_path: Path, state: str
+) -> None:
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    loaded, path = load_split(), Path("erased.txt")
+    erase(keys, loaded, [3])
+    older = path.read_bytes()
+    erase(keys, loaded, [4])
+    split(asked, keys)
+    before = contents()
+    if state == "older":
+        path.write_bytes(older)
+    elif state == "none":
+        path.write_text("# nothing\n")
+    elif state == "other key":
+        (keys.folder / f"{KEY}.key").write_bytes(b"2" * 32)
+    elif state == "lost mark":
+        (keys.folder / MARK).unlink()
+    elif state == "merged":
+        path.write_bytes(path.read_bytes() + older)
+    text = DEFAULTS | {"split": asked.split.model_dump() | ({"erased": None} if state == "null" else {})}
+    ours = {"PYTHONPATH": str(ROOT), "EXPUNGE_KEYS": str(keys.folder), "EXPUNGE_TRACKING": "off"}
+    Path("params.yaml").write_text(json.dumps(text))
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.split"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "EXPUNGE_KEYS": str(keys.folder),
+            "EXPUNGE_TRACKING": "off",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("expunge split: ")
+    assert contents() == before
+
+
+def test_after_restoring_the_list_the_split_is_what_it_was(pets: Path, tmp_path: Path) -> None:
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    older = Path("erased.txt").read_bytes()
+    erase(keys, load_split(), [10, 60])
+    split(asked, keys)
+    before = contents()
+    Path("erased.txt").write_bytes(older)
+    with pytest.raises(ExpungeError, match="lacks 6 of the 6 lines"):
+        split(asked, keys)
+    restore(Path("erased.txt"), keys)
+    split(asked, keys)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["original deleted", "original still there"])
+@pytest.mark.parametrize("named", [["003"], ["003", "004"]])
+def test_ids_of_the_users_own_file_that_were_erased_are_passed_over(
+    pets: Path, tmp_path: Path, gone: bool, named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("ids.txt").write_text("".join(f"train/cat/{number}.png\n" for number in named))
+    forget = {"kind": "ids", "ids_file": "ids.txt"}
+    keys, asked = erasable(pets, tmp_path, forget=forget)
+    split(asked, keys)
+    loaded = load_split()
+    erase(keys, loaded, [row_of(loaded, "train/cat/003.png")])
+    if gone:
+        (pets / "train/cat/003.png").unlink()
+    metrics = split(asked, keys)
+    assert metrics["forget/count"] == len(named) - 1
+    assert f"ids.txt: 1 of {len(named)} samples were erased and are passed over" in caplog.text
+    assert ("nothing is left to forget" in caplog.text) == (len(named) == 1)
+    assert "003" not in caplog.text
+    with Path("ids.txt").open("a") as file:
+        file.write("train/cat/999.png\n")
+    with pytest.raises(ExpungeError, match=r"line \d 'train/cat/999\.png' is no sample id"):
+        split(asked, keys)
+
+
+def test_an_erased_sample_that_came_back_under_another_name_is_passed_over_by_that_name_too(
+    pets: Path, tmp_path: Path
+) -> None:
+    Path("ids.txt").write_text("train/cat/new.png\ntrain/cat/004.png\n")
+    keys, asked = erasable(pets, tmp_path)
+    split(asked, keys)
+    loaded = load_split()
+    erase(keys, loaded, [row_of(loaded, "train/cat/003.png")])
+    (pets / "train/cat/003.png").rename(pets / "train/cat/new.png")
+    forget = {"kind": "ids", "ids_file": "ids.txt"}
+    metrics = split(params("image_folder", pets, forget, erased="erased.txt"), keys)
+    assert metrics["forget/count"] == 1
+
+
+@pytest.mark.parametrize("classes", [[0], [0, 1]])
+def test_a_class_that_was_erased_is_passed_over(
+    pets: Path, tmp_path: Path, classes: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(4):
+        write_image(pets / f"train/fox/{index}.png", colour(500 + index))
+    write_image(pets / "test/fox/0.png", colour(600))
+    keys, asked = erasable(pets, tmp_path, forget={"kind": "class", "classes": classes, "fraction": 0.5})
+    split(asked, keys)
+    loaded = load_split()
+    erase(keys, loaded, [row for row, name in enumerate(loaded.samples.sample_ids) if "train/cat" in name])
+    metrics = split(asked, keys)
+    assert metrics["forget/count"] == (18 if 1 in classes else 0)
+    assert "class 0 (cat) was erased and is passed over" in caplog.text
+    assert ("nothing is left to forget" in caplog.text) == (classes == [0])

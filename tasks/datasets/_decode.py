@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.core.errors import ExpungeError
+from tasks.samples.pictures import fingerprint_of_picture, stacked
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MAX_SIDE = 4096
@@ -27,7 +28,42 @@ class UnusableImageError(ValueError):
 
 
 def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
-    """Decode one still image.
+    """Decode one still image and scale it.
+
+    Parameters
+    ----------
+    file, resize
+        As :func:`still` and :func:`scaled` take them.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        ``[C, H, W]``; C is 1 for grey, else 3.
+
+    Raises
+    ------
+    UnusableImageError
+        As :func:`still`.
+    """
+    return scaled(still(file), resize)
+
+
+def scaled(image: Image.Image, resize: int | None) -> NDArray[np.uint8]:
+    """Pixels ``[C, H, W]`` of a grey or RGB image.
+
+    Parameters
+    ----------
+    resize
+        Side in pixels of the square to scale to (bilinear, antialiased), or None.
+    """
+    if resize is not None:
+        image = image.resize((resize, resize), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def still(file: BinaryIO) -> Image.Image:
+    """Decode one still image at the size that it has, to mode L or RGB.
 
     EXIF orientation is applied. 16-bit grey keeps its upper 8 bits. CMYK becomes RGB, a palette of
     greys becomes grey, and an alpha channel is dropped where it is opaque everywhere.
@@ -36,13 +72,6 @@ def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
     ----------
     file
         An open JPEG, PNG, BMP, WebP, GIF or TIFF file.
-    resize
-        Side in pixels of the square to scale to (bilinear, antialiased), or None.
-
-    Returns
-    -------
-    NDArray[np.uint8]
-        ``[C, H, W]``; C is 1 for grey, else 3.
 
     Raises
     ------
@@ -55,10 +84,7 @@ def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
             _refuse_large_or_moving(image)
             ImageOps.exif_transpose(image, in_place=True)
-            plain = _grey_or_rgb(image)
-            if resize is not None:
-                plain = plain.resize((resize, resize), Image.Resampling.BILINEAR)
-            pixels = np.asarray(plain)
+            return _grey_or_rgb(image)
     except UnusableImageError:
         raise
     except UnidentifiedImageError:
@@ -68,7 +94,6 @@ def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
     except Exception as error:  # malformed bytes make Pillow's readers raise nearly anything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UnusableImageError(f"damaged: {reason}") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _refuse_large_or_moving(image: Image.Image) -> None:
@@ -126,6 +151,7 @@ class Decoder:
         self._count, self._resize, self._where = count, resize, where
         self._images: NDArray[np.uint8] | None = None
         self._done = 0
+        self._pictures: list[bytes] = []
         self._unusable: list[str] = []
         self._first = ""
         self._other_size: str | None = None
@@ -133,13 +159,20 @@ class Decoder:
     def add(self, file: BinaryIO, name: str) -> None:
         """Decode the next image; ``name`` is how messages call it."""
         try:
-            self._store(decode(file, self._resize), name)
+            image = still(file)
+            self._store(scaled(image, self._resize), name)
+            self._pictures.append(fingerprint_of_picture(np.asarray(image)))
         except UnusableImageError as error:
             self.refuse(name, str(error))
 
     def refuse(self, name: str, reason: str) -> None:
         """Count a file as unusable without decoding it."""
         self._unusable.append(f"{name if name.isprintable() else ascii(name)} ({reason})")
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Fingerprints ``uint8 [N, 32]`` of the images as they were before they were scaled."""
+        return stacked(self._pictures)
 
     def finish(self) -> NDArray[np.uint8]:
         """Return the ``uint8 [N, C, H, W]`` array.

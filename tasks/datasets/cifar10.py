@@ -14,6 +14,7 @@ from tasks.core.errors import ExpungeError
 from tasks.datasets import register
 from tasks.datasets._decode import resized
 from tasks.samples.image_set import ImageSet
+from tasks.samples.pictures import fingerprints_of
 
 SILENCE = 30.0
 """Seconds without an answer after which the download fails; torchvision would wait for ever."""
@@ -58,6 +59,7 @@ def cifar10(path: Path, resize: int | None) -> ImageSet:
         sources=tuple(sample_id.replace("/", "#") for sample_id in sample_ids),
         is_test=np.arange(len(sample_ids)) >= len(train),
         classes=tuple(train.classes),
+        pictures=fingerprints_of(images),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tasks.datasets import register
 from tasks.datasets._decode import resized
 from tasks.samples.image_set import ImageSet
+from tasks.samples.pictures import fingerprints_of
 from tasks.samples.roles import lowest, rank, share
 
 TEST_SHARE = 0.25
@@ -30,12 +31,13 @@ def digits(path: Path, resize: int | None) -> ImageSet:  # noqa: ARG001  (every 
     for label in range(10):
         members = np.flatnonzero(labels == label)
         is_test[lowest(ranks, members, share(TEST_SHARE, len(members)))] = True
-    grey = np.round(data.images * (255 / 16)).astype(np.uint8)  # stored as 0 … 16
+    grey = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]  # stored as 0 … 16
     return ImageSet(
-        images=resized(grey[:, None], resize),
+        images=resized(grey, resize),
         labels=labels,
         sample_ids=sample_ids,
         sources=tuple(f"sklearn.datasets.load_digits#{index}" for index in range(len(labels))),
         is_test=is_test,
         classes=tuple(str(name) for name in data.target_names),
+        pictures=fingerprints_of(grey),
     )

@@ -72,6 +72,7 @@ def image_folder(path: Path, resize: int | None) -> ImageSet:
         sources=tuple(files),
         is_test=np.array([name.startswith("test/") for name in files]),
         classes=classes,
+        pictures=decoder.pictures,
         erased_classes=frozenset(number[name] for name in classes if name not in trained),
     )
 

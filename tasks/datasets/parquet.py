@@ -124,6 +124,7 @@ def parquet(path: Path, resize: int | None) -> ImageSet:
         sources=tuple(row.source for row in listed),
         is_test=is_test,
         classes=classes,
+        pictures=decoder.pictures,
         erased_classes=_known(shards).difference(labels[~is_test].tolist()),
     )
 

@@ -10,8 +10,9 @@ from tasks.core.params import Split
 from tasks.erasure import originals
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.request import Recognition, Request
-from tasks.requests.suppression import fingerprint, lines_for
-from tasks.samples.manifest import load_samples
+from tasks.requests.suppression import Line, fingerprint, lines_for
+from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.pictures import read_pictures
 
 
 class Contents:
@@ -33,6 +34,7 @@ class Contents:
         if not ids:
             return
         self._split = load_samples(mmap=True)
+        self._pictures = read_pictures(SPLIT, len(self._split.samples))
         self._row_of = {name: row for row, name in enumerate(self._split.samples.sample_ids)}
         sources = [self._source(name) for name in ids]
         self._encoded = originals.encoded(section.source, Path(section.path), sources)
@@ -42,22 +44,30 @@ class Contents:
         return Recognition.of_remaining(request, self._keys.load(request.id)).among(self._ids)
 
     def of(self, request: Request) -> list[dict[str, str]]:
-        """Digests of a request's samples under its key: of pixels, and of encoded images where it has any."""
+        """Digests of a request's samples under its key.
+
+        They are of the pixels as they were split, of the picture as it was decoded, and of the encoded image
+        where it has one.
+        """
         key = self._keys.load(request.id)
         found = []
         for name in self.names(request):
-            pixels = fingerprint(self._split.images[self._row_of[name]])
-            found.append({"pixels": reference(key, "pixels", pixels)})
+            row = self._row_of[name]
+            pixels, picture = fingerprint(self._split.images[row]), self._pictures[row].tobytes().hex()
+            found.append(
+                {"pixels": reference(key, "pixels", pixels), "picture": reference(key, "picture", picture)}
+            )
             if encoded := self._encoded.get(self._source(name)):
                 found[-1]["file"] = reference(key, "file", hashlib.sha256(encoded).hexdigest())
         return sorted(found, key=lambda entry: entry["pixels"])  # in an order that tells nothing
 
-    def lines(self, key: bytes) -> list[tuple[str, str]]:
-        """Lines for the list of what was erased."""
+    def lines(self, key: bytes) -> list[Line]:
+        """Lines for the list of what was erased, under that list's key."""
         if not self._ids:
             return []
         rows = [self._row_of[name] for name in self._ids]
-        return lines_for(rows, self._split.samples.sample_ids, self._split.images, key)
+        names = self._split.samples.sample_ids
+        return lines_for(rows, names, self._split.images, self._pictures, key)
 
     def _source(self, name: str) -> str:
         return self._split.samples.sources[self._row_of[name]]

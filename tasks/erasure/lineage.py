@@ -22,8 +22,11 @@ from tasks.core.files import write_whole
 from tasks.erasure.stores import DvcCache, bare, remotes
 
 PER_SAMPLE = frozenset(
-    {"images.npy", "samples.csv", "manifest.csv", "logits.npy", "losses.csv", "weights.safetensors"}
-)
+    {
+        "images.npy", "pictures.npy", "samples.csv", "manifest.csv",
+        "logits.npy", "losses.csv", "weights.safetensors",
+    }
+)  # fmt: skip
 """Names of outputs that hold something of every sample, or know all of them."""
 
 WORKSPACE = "workspace"

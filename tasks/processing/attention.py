@@ -11,9 +11,9 @@ from tasks.processing import checkout
 from tasks.processing.reconcile import differences
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
+from tasks.requests.high_water import check
 from tasks.requests.standing import Row
 from tasks.requests.states import Status
-from tasks.requests.suppression import Erased
 
 
 def what_needs_a_person(
@@ -62,7 +62,7 @@ def _record(desk: Desk, params: Params, root: Path) -> Iterator[str]:
     if params.split.erased is None:
         yield "params.yaml: split.erased is null, so nothing keeps erased samples out"
     else:
-        Erased.read(Path(params.split.erased))
+        check(Path(params.split.erased), desk.keys)
     for hold in desk.holds():
         if hold.placed.samples and not desk.keys.exists(hold.id):
             yield f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"

@@ -24,6 +24,7 @@ IN_PROGRESS = frozenset(
         Status.BATCHED,
         Status.RUNNING,
         Status.AUDITED,
+        Status.PROMOTING,
         Status.PROMOTED,
         Status.PURGING,
         Status.PURGED,

@@ -15,9 +15,10 @@ from tasks.processing import production
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.events import Base
+from tasks.requests.high_water import read_checked
 from tasks.requests.production import in_production, models
-from tasks.requests.suppression import Erased
-from tasks.samples.manifest import load_samples
+from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.pictures import read_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def _returned(desk: Desk, params: Params) -> list[str]:
     if params.split.erased is None:
         return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
     loaded = load_samples(mmap=True)
-    kept = Erased.read(Path(params.split.erased)).kept(loaded.samples.sample_ids, loaded.images, desk.keys)
+    pictures = read_pictures(SPLIT, len(loaded.samples))
+    erased = read_checked(Path(params.split.erased), desk.keys)
+    kept = erased.kept(loaded.samples.sample_ids, loaded.images, pictures, desk.keys)
     back = len(loaded.samples.sample_ids) - len(kept)
     return [f"{back} erased sample(s) are in data/split again; run: dvc repro split"] if back else []

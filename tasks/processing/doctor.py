@@ -17,8 +17,8 @@ from tasks.erasure.stores import DvcCache, remotes
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
 from tasks.requests.desk import Desk
+from tasks.requests.high_water import read_checked
 from tasks.requests.production import in_production, models
-from tasks.requests.suppression import Erased
 
 State = Literal["well", "needs care", "not used"]
 
@@ -50,7 +50,7 @@ def examine(desk: Desk, params: Params, root: Path, environ: Mapping[str, str]) 
         ("folder of keys", lambda: _folder(desk)),
         ("checkout", lambda: _checkout(desk, root)),
         ("Git", lambda: _git(root)),
-        ("list of what was erased", lambda: _erased(params)),
+        ("list of what was erased", lambda: _erased(desk, params)),
         ("data/base", lambda: _base(desk)),
         ("alias production", lambda: _alias(desk, params, root)),
         ("DVC cache", lambda: _cache(root)),
@@ -128,11 +128,11 @@ def _git(root: Path) -> Finding:
     return Finding("Git", "well", "everything is committed")
 
 
-def _erased(params: Params) -> Finding:
+def _erased(desk: Desk, params: Params) -> Finding:
     if params.split.erased is None:
         found = "split.erased is null in params.yaml: nothing keeps erased samples out"
         return Finding("list of what was erased", "needs care", found, "name the list")
-    lines = Erased.read(Path(params.split.erased)).lines
+    lines = read_checked(Path(params.split.erased), desk.keys).lines
     return Finding("list of what was erased", "well", f"{len(lines)} line(s)")
 
 

@@ -1,8 +1,8 @@
 """What small batches tell of the cohort, until it is of so many members that only sums go into the record.
 
 The placements of a handful of members are figures of persons. So those of a small batch wait beside the
-keys, as sums, and once promoted batches have :data:`~tasks.requests.events.SHARED` members together, one event tells
-their sum and the single ones are deleted.
+keys, as sums, and once promoted batches have twenty members together, one event tells their sum and the
+single ones are deleted.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from tasks.core.errors import BusyError, ExpungeError, UnavailableError
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.fingerprints import Contents
+from tasks.erasure.pointer import pointers, why_it_comes_back
 from tasks.erasure.purge import Purge, purgeable
 from tasks.metrics.pooled import Moments
 from tasks.processing import checkout, parameters, pooling, production, steplog
@@ -28,17 +29,17 @@ from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
 from tasks.processing.dvc_repro import StageFailedError
 from tasks.processing.gate import Decision, Losses, decide, first_method, following, worn_out
-from tasks.processing.repository import OURS, Repository
+from tasks.processing.repository import OURS, Repository, why_not_in_git
 from tasks.requests import events as facts
 from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
 from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
+from tasks.requests.high_water import check, extend
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.states import OPEN, UNDONE, Status
-from tasks.requests.suppression import KEY, Erased
 from tasks.samples.manifest import SPLIT, load_samples
 from tasks.stage import environment
 
@@ -91,6 +92,7 @@ class Processor:
             Status.BATCHED: self._start,
             Status.RUNNING: self._run,
             Status.AUDITED: self._decide,
+            Status.PROMOTING: self._promote,
             Status.PROMOTED: self._purge,
             Status.PURGING: self._purge,
             Status.PURGED: self._close,
@@ -111,20 +113,31 @@ class Processor:
             self._check_tail()
             return problems
         self._check_record()
-        self.repository.refuse_changes()
+        self.repository.refuse_changes(self._changed_by_a_purge())
         checkout.ensure(self.desk, self.root, BY)
+        check(Path(self._erased_list()), self.desk.keys)
         try:
             self.purge().late_duplicates()
         except UnavailableError as error:
             problems.append(str(error))
-        for batch in in_progress(self.desk):
-            problems += self._carry_on(batch)
+        begun: set[tuple[str, Status]] = set()
+        while left := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
+            begun.add((left[0].id, left[0].status))
+            problems += self._carry_on(left[0])
         problems += self._next_batch()
-        problems += self._waiting_for_a_person()
-        self._anchor_tail()
+        problems += self._waiting_for_a_person(problems)
+        try:
+            self._anchor_tail()
+        except (ExpungeError, OSError) as error:
+            problems.append(f"the end of the ledger is not anchored in Git: {error}")
         return problems
 
     # before anything is decided
+
+    def _changed_by_a_purge(self) -> list[str]:
+        """Return the tracked files that a purge which was cut short may have changed."""
+        purging = [row for row in self.desk.ledger.rows(only_open=True) if row.status is Status.PURGING]
+        return [each.file for each in pointers(self.root, self.params.split.path)] if purging else []
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""
@@ -168,16 +181,16 @@ class Processor:
             trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
             self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
 
-    def _waiting_for_a_person(self) -> Iterator[str]:
-        """Tell from the first minute of what nothing but a person can bring on."""
+    def _waiting_for_a_person(self, told: Sequence[str]) -> Iterator[str]:
+        """Tell from the first minute of what nothing but a person can bring on, unless it was told before."""
         for row in self.desk.rows(only_open=True):
-            if row.status is Status.FAILED:
+            if row.status is Status.FAILED and not any((row.batch or row.request) in line for line in told):
                 yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
 
     def _next_batch(self) -> list[str]:
         """Open the next batch, unless one is between its beginning and its promotion."""
         for batch in in_progress(self.desk):
-            if batch.status in UNDONE:
+            if batch.status in UNDONE | {Status.PROMOTING}:
                 self.log(f"no further batch while {batch.id} is {batch.status}")
                 return []
         ready = [row for row in self.desk.ready() if self.desk.keys.exists(row.request)]
@@ -188,6 +201,8 @@ class Processor:
             for name in lost
         ]
         chosen = choose(ready, self.desk.settings, self.desk.clock())
+        if chosen and (refusal := self._why_not_to_be_erased()):
+            return [*problems, f"the next batch waits: {refusal}"]
         if chosen:
             try:
                 self._adopt()
@@ -196,6 +211,13 @@ class Processor:
             names = [row.request for row in chosen]
             problems += self._carry_on(open_batch(self.desk, names, checkout.name_of(self.root)))
         return problems
+
+    def _why_not_to_be_erased(self) -> str | None:
+        """Return why originals could not be erased from the source for good, or ``None`` if they can."""
+        section = self.params.split
+        return why_not_in_git(self.root, section.source, section.path) or why_it_comes_back(
+            self.root, section.path
+        )
 
     # step after step
 
@@ -221,10 +243,10 @@ class Processor:
         steplog.write(batch.id, text)
         self.tell(f"{batch.id}: {text}")
         code, step = _code(error), str(batch.status)
-        if batch.status is not Status.FAILED:
+        if batch.status in UNDONE:  # later there is no way but on, and every run tries again
             own = {name: {"code": code} for name in batch.names}
             batch.record(self.desk, facts.Failure(step=step, code=code), facts.Failed, own)
-        problem = f"{batch.id} failed where it was {step} ({code}); expunge show {batch.names[0]} tells why"
+        problem = f"{batch.id}, {step}, failed ({code}); expunge show {batch.names[0]} tells why"
         self.log(problem)
         return problem
 
@@ -477,7 +499,8 @@ class Processor:
             return self._start(batch)
         decision = Decision(audit.decision)
         if decision is Decision.PROMOTE:
-            return self._promote(batch, audit)
+            self._register(batch, audit)  # while it can still be taken back, for MLflow may be down
+            return batch.record(self.desk, None, facts.Promoting)
         if decision is not Decision.FAIL:
             return self._begin(batch, following(audit.method, decision, self.desk.settings))
         if self._retried_by_a_person(batch):
@@ -493,8 +516,10 @@ class Processor:
                 return True
         return False
 
-    def _promote(self, batch: Batch, audit: facts.Audit) -> Batch:
+    def _promote(self, batch: Batch) -> Batch:
         """Register the result, keep its samples out for ever, put it into production, commit, record."""
+        audit = batch.common(facts.Audit)
+        assert audit is not None  # noqa: S101
         method, weights = audit.method, audit.weights.result
         current = in_production(self.desk.ledger)
         version = current.version if current else None
@@ -507,10 +532,7 @@ class Processor:
                 self.log(f"{batch.id}: data/{stage} was made again since the audit; the batch starts anew")
                 return self._start(batch)
             registry = models(self.params, self.root)
-            tags = self._tags(batch, method)
-            version = production.register(
-                registry, audit.runs[stage], weights, self.root, tags, BASE if taken else made
-            )
+            version = self._register(batch, audit)
             covered = self._keep_out(batch)
             if not taken:
                 production.take_over(made, production.heldout_after(exact=method == EXACT))
@@ -550,6 +572,17 @@ class Processor:
             self.log(f"{batch.id}: {alarm}")
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
+    def _register(self, batch: Batch, audit: facts.Audit) -> str | None:
+        """Make the result a version of the registered model, unless it is one; return the version."""
+        if audit.method == NOTHING_LEFT:
+            return None
+        stage = _result(audit.runs)
+        taken = production.digest_of(BASE) == audit.weights.result
+        made = BASE if taken else Path("data") / stage
+        registry = models(self.params, self.root)
+        tags = self._tags(batch, audit.method)
+        return production.register(registry, audit.runs[stage], audit.weights.result, self.root, tags, made)
+
     def _keep_out(self, batch: Batch) -> dict[str, dict[str, Any]]:
         """Enter the samples into the list of what was erased.
 
@@ -560,9 +593,7 @@ class Processor:
         """
         ids, _ = self._samples(batch)
         contents = Contents(self.desk.keys, self.params.split, ids)
-        path = Path(self._erased_list())
-        key = self.desk.keys.load(KEY) if self.desk.keys.exists(KEY) else self.desk.keys.create(KEY)
-        Erased.read(path).having(contents.lines(key)).write(path)
+        extend(Path(self._erased_list()), self.desk.keys, contents.lines)
         found: dict[str, dict[str, Any]] = {}
         for row in self.desk.ledger.rows(only_open=True):
             if row.request in batch.names or not row.samples or not self.desk.keys.exists(row.request):
@@ -587,6 +618,8 @@ class Processor:
 
     def _purge(self, batch: Batch) -> Batch | None:
         """Purge those of a batch that can be purged now."""
+        if refusal := self._why_not_to_be_erased():
+            raise ExpungeError(refusal)
         purge = self.purge()
         ready = purgeable(batch.requests)
         waiting = purge.waiting_for_release(ready)

@@ -515,7 +515,7 @@ class Unbatched(OfBatch, kind="unbatched"):
 class Started(OfBatch, kind="started"):
     """A method is tried."""
 
-    transition = Transition(after(S.BATCHED, S.RUNNING, S.AUDITED), S.RUNNING, on_hold=True)
+    transition = Transition(after(S.BATCHED, S.RUNNING, S.AUDITED, S.PROMOTING), S.RUNNING, on_hold=True)
     common = Attempt
 
 
@@ -531,10 +531,16 @@ class Audited(OfBatch, kind="audited"):
     content: Digests = ()
 
 
+class Promoting(OfBatch, kind="promoting"):
+    """The result goes into production: from here on it can be neither refused nor withdrawn."""
+
+    transition = Transition(after(S.AUDITED), S.PROMOTING, on_hold=True)
+
+
 class Promoted(OfBatch, kind="promoted"):
     """The model in production has changed."""
 
-    transition = Transition(after(S.AUDITED), S.PROMOTED, on_hold=True)
+    transition = Transition(after(S.AUDITED, S.PROMOTING), S.PROMOTED, on_hold=True)
     common = Promotion
 
 

@@ -24,6 +24,7 @@ class Status(StrEnum):
     BATCHED = "batched"
     RUNNING = "running"
     AUDITED = "audited"
+    PROMOTING = "promoting"
     PROMOTED = "promoted"
     PURGING = "purging"
     PURGED = "purged"
@@ -56,6 +57,7 @@ NEXT = {
     S.BATCHED: "its batch waits to run",
     S.RUNNING: "its batch is being unlearned and audited",
     S.AUDITED: "the gate decides on promotion",
+    S.PROMOTING: "its batch goes into production",
     S.PROMOTED: "its samples are to be purged",
     S.PURGING: "its samples are being purged",
     S.PURGED: "its certificate is to be written",

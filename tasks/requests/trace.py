@@ -11,6 +11,7 @@ from tasks.core.errors import ExpungeError
 from tasks.reporting import pages
 from tasks.requests import events as facts
 from tasks.requests.chain import Event
+from tasks.requests.commits import BATCH, REQUESTS, STEP, now, trailers_of
 from tasks.requests.desk import Desk
 from tasks.requests.events import Fact, OfBatch
 from tasks.requests.request import Request
@@ -58,11 +59,15 @@ def by_run(run: str, root: Path) -> Matches:
     return matches
 
 
-def by_commit(commit: str) -> Matches:
-    """Events about a Git commit, by seven digits or more."""
+def by_commit(commit: str, root: Path) -> Matches:
+    """Events about a Git commit, by seven digits or more, and by what it became in a rewritten history."""
+    said = trailers_of(root, commit) if len(commit) >= 7 else {}
 
     def matches(fact: Fact) -> bool:
-        return len(commit) >= 7 and fact.links().get("commit", "").startswith(commit)
+        if len(commit) >= 7 and fact.links().get("commit", "").startswith(commit):
+            return True
+        own = {"promoted": facts.Promoted, "purged": facts.Purged}.get(said.get(STEP, ""))
+        return own is not None and isinstance(fact, own) and fact.batch == said.get(BATCH)
 
     return matches
 
@@ -99,7 +104,22 @@ def _steps(events: Sequence[Event], root: Path) -> Iterator[Step]:
         fact = event.fact
         if told_by_batch and isinstance(fact, facts.Started | facts.Audited) and not fact.told_here:
             continue  # the batch's own event, just before it, tells more
-        yield Step(event.seq, event.at, event.kind, fact.told(), _ids(fact, root))
+        ids = _ids(fact, root)
+        if became := now(root, ids["commit"], _said(event)) if "commit" in ids else None:
+            ids["commit now"] = became
+        yield Step(event.seq, event.at, event.kind, fact.told(), ids)
+
+
+def _said(event: Event) -> dict[str, str]:
+    """What the commit of a step says, if processing made it for that step."""
+    match event.fact:
+        case facts.Promotion():
+            return {BATCH: event.request or "", STEP: "promoted"}
+        case facts.Purge():
+            return {BATCH: event.request or "", STEP: "purged"}
+        case facts.Promoted() | facts.Purged() if event.fact.told_here:
+            return {BATCH: event.fact.batch, STEP: event.kind, REQUESTS: event.request or ""}
+    return {}
 
 
 def _ids(fact: Fact, root: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.core.errors import ExpungeError
 from tasks.samples.image_set import ImageSet
+from tasks.samples.pictures import SIZE
 
 UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that end a line, steer a terminal, or are not UTF-8: not in ids and names."""
@@ -70,6 +71,9 @@ def _shape_problem(image_set: ImageSet) -> str | None:
     ]
     if set(lengths) != {len(images)}:
         return f"{len(images)} images, but {lengths} labels, ids, sources and test marks"
+    pictures = image_set.pictures
+    if pictures.dtype != np.uint8 or pictures.shape != (len(images), SIZE):
+        return f"pictures are {pictures.dtype} {list(pictures.shape)}; uint8 [{len(images)}, {SIZE}] is right"
     if image_set.is_test.all():
         return "no training images"
     if not image_set.is_test.any():

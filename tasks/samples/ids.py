@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +12,34 @@ from numpy.typing import NDArray
 from tasks.core.errors import ExpungeError
 from tasks.samples.image_set import ImageSet
 
+log = logging.getLogger(__name__)
+
 SHOWN = 5
 """How many bad lines a message names."""
 LONGEST = 100
 """How many characters of a bad line a message shows."""
 
 
-def named_rows(path: Path, image_set: ImageSet, where: str) -> NDArray[np.int64]:
+def named_rows(
+    path: Path, image_set: ImageSet, where: str, is_erased: Callable[[str], bool] = lambda _: False
+) -> NDArray[np.int64]:
     """Row numbers of the training samples that a file names, one sample id a line.
 
     The file is UTF-8, with or without a byte order mark. Empty lines and lines that begin with ``#`` are
-    skipped; blanks belong to the id. Lines end in LF or CR LF.
+    skipped; blanks belong to the id. Lines end in LF or CR LF. Ids of samples that were erased are passed
+    over, and the log tells how many: nothing is left of them to forget.
 
     Parameters
     ----------
     where
         The key that names the file, for messages.
+    is_erased
+        Whether an id that is no longer there was that of a sample that a request has erased.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        None if every sample that the file names was erased.
 
     Raises
     ------
@@ -36,8 +50,12 @@ def named_rows(path: Path, image_set: ImageSet, where: str) -> NDArray[np.int64]
     row_of = {sample_id: row for row, sample_id in enumerate(image_set.sample_ids)}
     line_of: dict[str, int] = {}
     bad: list[str] = []
+    erased: set[str] = set()
     for number, line in enumerate(_lines(path, where), start=1):
         if not line or line.startswith("#"):
+            continue
+        if line not in row_of and is_erased(line):
+            erased.add(line)
             continue
         problem = _problem(line, row_of, line_of, image_set)
         if problem:
@@ -46,7 +64,12 @@ def named_rows(path: Path, image_set: ImageSet, where: str) -> NDArray[np.int64]
     if bad:
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise ExpungeError(f"{where}: {path}: {'; '.join(bad[:SHOWN])}{more}")
-    if not line_of:
+    if erased:
+        log.warning(
+            "%s: %s: %d of %d samples were erased and are passed over",
+            where, path, len(erased), len(erased) + len(line_of),
+        )  # fmt: skip
+    elif not line_of:
         raise ExpungeError(f"{where}: {path} names no sample; write one sample id a line")
     return np.array([row_of[sample_id] for sample_id in line_of], dtype=np.int64)
 

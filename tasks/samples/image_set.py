@@ -26,6 +26,9 @@ class ImageSet:
         ``bool [N]``, true for the source's own test part.
     classes
         Class names in order of class number.
+    pictures
+        ``uint8 [N, 32]``, fingerprints of the pictures before they were scaled
+        (:mod:`tasks.samples.pictures`).
     """
 
     images: NDArray[np.uint8]
@@ -34,6 +37,7 @@ class ImageSet:
     sources: tuple[str, ...]
     is_test: NDArray[np.bool_]
     classes: tuple[str, ...]
+    pictures: NDArray[np.uint8]
 
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
         """Return the set of the given rows, in the given order; all classes stay."""
@@ -46,4 +50,5 @@ class ImageSet:
             sources=tuple(self.sources[row] for row in rows),
             is_test=self.is_test[rows],
             classes=self.classes,
+            pictures=self.pictures[rows],
         )

@@ -11,8 +11,9 @@ every single role, at the price of counts that vary at random.)
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Forget, Split
 from tasks.samples.ids import named_rows
 from tasks.samples.image_set import ImageSet
+
+log = logging.getLogger(__name__)
 
 WHERE = "params.yaml: split"
 
@@ -46,7 +49,9 @@ def share(fraction: float, count: int) -> int:
     return math.floor(fraction * count + 0.5)
 
 
-def assign_roles(image_set: ImageSet, split: Split) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def assign_roles(
+    image_set: ImageSet, split: Split, is_erased: Callable[[str], bool] = lambda _: False
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Decide every sample's part and role.
 
     Parameters
@@ -55,6 +60,8 @@ def assign_roles(image_set: ImageSet, split: Split) -> tuple[NDArray[np.str_], N
         A checked set.
     split
         The section of ``params.yaml``; an ``ids_file`` is read from the working directory.
+    is_erased
+        Whether an id that is not in the set was that of a sample that a request has erased.
 
     Returns
     -------
@@ -62,22 +69,26 @@ def assign_roles(image_set: ImageSet, split: Split) -> tuple[NDArray[np.str_], N
         ``[N]`` of ``train``, ``val`` or ``test``. Parts do not depend on a forget set of kind ``random``
         or ``class``; of kind ``ids`` only in that a named sample is never ``val``.
     roles
-        ``[N]`` of ``retain``, ``forget``, ``val`` or ``test``.
+        ``[N]`` of ``retain``, ``forget``, ``val`` or ``test``. Nobody is to be forgotten, and a warning says
+        so, if all that is named, or the class, was erased already.
 
     Raises
     ------
     ExpungeError
-        If the validation or forget set would be empty, if nothing would be left to retain, or if a
-        whole class would be forgotten though nothing asks for that.
+        If the validation set would be empty, a file names nothing to forget, nothing would be left to
+        retain, or a whole class would be forgotten though nothing asks for that.
     """
     forget = split.forget
     named = np.empty(0, dtype=np.int64)
     if forget.kind == "ids":
-        named = named_rows(Path(str(forget.ids_file)), image_set, where=f"{WHERE}.forget.ids_file")
+        where = f"{WHERE}.forget.ids_file"
+        named = named_rows(Path(str(forget.ids_file)), image_set, where, is_erased)
     parts = _parts(image_set, split, named)
     roles = np.where(parts == "train", "retain", parts)
     roles[_forgotten(image_set, parts, split, named)] = "forget"
     _refuse_unwanted_loss(image_set, roles, forget)
+    if not np.any(roles == "forget"):
+        log.warning("%s.forget: all that it names was erased; nothing is left to forget", WHERE)
     return parts, roles
 
 
@@ -119,6 +130,9 @@ def _forgotten(
     if forget.kind == "class":
         _refuse_unknown_classes(forget, image_set.classes)
         groups = [_training_members(image_set, parts, label) for label in forget.classes]
+        for label in (label for label, rows in zip(forget.classes, groups, strict=True) if not rows.size):
+            name = image_set.classes[label]
+            log.warning("%s.forget.classes: class %d (%s) was erased and is passed over", WHERE, label, name)
         return np.concatenate([lowest(ranks, rows, max(1, share(fraction, len(rows)))) for rows in groups])
     groups = [_training_members(image_set, parts, label) for label in range(len(image_set.classes))]
     taken = np.concatenate([lowest(ranks, rows, share(fraction, len(rows))) for rows in groups])

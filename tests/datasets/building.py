@@ -48,6 +48,7 @@ def image_set(train: Sequence[int], test: Sequence[int] | None = None) -> ImageS
         sources=tuple(f"source of {sample_id}" for sample_id in ids),
         is_test=np.array(is_test),
         classes=tuple(f"class{label}" for label in range(len(train))),
+        pictures=np.zeros((len(rows), 32), dtype=np.uint8),
     )
 
 
@@ -60,6 +61,7 @@ def taken(of: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
         sources=tuple(of.sources[row] for row in rows),
         is_test=of.is_test[rows],
         classes=of.classes,
+        pictures=of.pictures[rows],
     )
 
 

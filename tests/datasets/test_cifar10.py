@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import ExpungeError
 from tasks.datasets.cifar10 import cifar10
 from tasks.samples.check import check
+from tasks.samples.pictures import fingerprints_of
 
 BATCH = 20
 NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
@@ -96,6 +97,12 @@ def test_the_archive_is_downloaded_and_read(archive: Path, tmp_path: Path) -> No
     assert of.classes[3] == "class 3"
     archive.unlink()  # a second time nothing is downloaded
     assert cifar10(tmp_path / "data", 16).images.shape == (120, 3, 16, 16)
+
+
+def test_the_fingerprints_are_of_the_pictures_before_they_are_scaled(archive: Path, tmp_path: Path) -> None:
+    native, scaled = cifar10(tmp_path / "data", None), cifar10(tmp_path / "data", 16)
+    assert np.array_equal(native.pictures, fingerprints_of(native.images))
+    assert np.array_equal(native.pictures, scaled.pictures)
 
 
 def test_an_archive_put_there_by_hand_is_used(archive: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import struct
 import zlib
@@ -222,6 +223,29 @@ def test_one_colour_image_makes_the_set_colour(order: tuple[int, ...]) -> None:
     images = decoder_of([encoded(kinds[index]) for index in order]).finish()
     expected = [np.dstack([kinds[i]] * 3) if kinds[i].ndim == 2 else kinds[i] for i in order]
     assert np.array_equal(images, np.stack(expected).transpose(0, 3, 1, 2))
+
+
+def test_the_same_picture_has_the_same_fingerprint_at_every_size_in_every_file_and_set() -> None:
+    pixels = np.dstack([grey(0)] * 3)
+    whole = hashlib.sha256(repr((9, 7, 3)).encode() + pixels.tobytes()).digest()
+    files = [
+        encoded(grey(0)),
+        encoded(pixels),
+        encoded(grey(0), "BMP"),
+        encoded(Image.fromarray(pixels), "TIFF"),
+    ]
+    for resize in (None, 8, 16):
+        for others in ([], [encoded(colour(2))], [encoded(grey(1))]):
+            found = decoder_of([*others, *files], resize).pictures[len(others) :]
+            assert found.dtype == np.uint8
+            assert [row.tobytes() for row in found] == [whole] * 4
+
+
+def test_another_picture_has_another_fingerprint() -> None:
+    tall = grey(0).reshape(7, 9)  # the same bytes in another shape
+    pictures = decoder_of([encoded(grey(0)), encoded(grey(1)), encoded(colour(0)), encoded(tall)], 8).pictures
+    assert pictures.shape == (4, 32)
+    assert len({row.tobytes() for row in pictures}) == 4
 
 
 def test_grey_images_make_a_grey_set() -> None:

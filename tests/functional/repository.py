@@ -15,9 +15,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tasks.core.files import digest
+from tests.datasets.building import encoded, grey, write_hub_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ("split", "train", "retrain", "unlearn", "finetune", "audit", "mia", "report")
+"""The stages that record a run; stage ``sample`` only copies files, beside them."""
 
 EPOCHS = {"train": 12, "retrain": 12, "finetune": 2}
 """A tenth of a second each, and enough that a training can be killed between two of them."""
@@ -38,6 +40,8 @@ SOURCE = {
 }
 """A folder with names that sort differently as paths and as text; its images are scikit-learn's."""
 
+EMBEDDED = "data/fashion-mnist-10k"
+
 
 class Repository:
     """A Git and DVC repository with the project's stages.
@@ -57,6 +61,7 @@ class Repository:
     def create(self) -> None:
         """Copy the project's tracked parts, make them fast, and commit."""
         ignored = shutil.ignore_patterns("__pycache__")
+        write_embedded(self.root / EMBEDDED)
         shutil.copytree(PROJECT / "tasks", self.root / "tasks", ignore=ignored)
         shutil.copytree(PROJECT / ".dvc/plots", self.root / ".dvc/plots")
         for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
@@ -64,6 +69,7 @@ class Repository:
         for name, text in SOURCE.items():
             self.write(f"data/source/{name}", text)
         for name in (
+            "data/.gitignore",
             "data/forget.txt",
             "data/requests/erased.txt",
             "data/requests/.gitignore",
@@ -153,7 +159,7 @@ class Repository:
     def changed(self) -> set[str]:
         """Stages whose dependencies, parameters or code are not those of their last run."""
         status: dict[str, list[Any]] = json.loads(self.dvc("status", "--json"))
-        assert set(status) <= set(STAGES)
+        assert set(status) <= {"sample", *STAGES}
         return {stage for stage, reasons in status.items() if any("changed deps" in each for each in reasons)}
 
     def downstream(self) -> dict[str, set[str]]:
@@ -172,6 +178,16 @@ class Repository:
         return {str(file.relative_to(self.root)): digest(file) for file in files}
 
 
+def write_embedded(folder: Path, classes: int = 3, train: int = 20, test: int = 5) -> None:
+    """Write what stands for the embedded images: files of the same names, classes in turn."""
+    for number, (part, count) in enumerate({"train": train, "test": test}.items()):
+        images = [encoded(grey(1000 * number + row, 8, 8)) for row in range(classes * count)]
+        labels = [row % classes for row in range(len(images))]
+        write_hub_file(folder / f"{part}-00000-of-00001.parquet", images, labels)
+    for name in ("LICENSE", "PUBLIC"):
+        shutil.copy(PROJECT / EMBEDDED / name, folder)
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Environment of a user who has nothing set up: neither Git's nor DVC's own settings."""
     dropped = ("EXPUNGE_", "DVC_", "GIT_", "PYTHON")
@@ -187,6 +203,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
         "OMP_NUM_THREADS": "1",
         "EXPUNGE_TRACKING": "off",
+        "EXPUNGE_KEYS": str(folder / "keys"),
         "DVC_NO_ANALYTICS": "1",
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "dvc-global"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "dvc-system"),

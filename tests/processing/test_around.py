@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import digest
-from tasks.core.params import load
+from tasks.core.params import load, read_yaml
 from tasks.erasure.purge import Purge, verify
+from tasks.processing import processor as processing
 from tasks.processing import production, steplog
 from tasks.processing.cohort import audit_production
 from tasks.processing.reconcile import differences
@@ -25,6 +29,7 @@ from tasks.requests.chain import Event
 from tasks.requests.production import BASE, changes
 from tasks.requests.summary import summarise
 from tasks.requests.suppression import Erased
+from tasks.samples.manifest import Samples
 from tests.processing.conftest import Checkout, names
 from tests.processing.quick import quick, run_stages
 
@@ -234,10 +239,10 @@ def test_a_pipeline_run_between_audit_and_promotion_does_no_harm(
             checkout.process(quick)
     with monkeypatch.context() as patch:
         patch.setattr(where, name, full_disk)
-        (problem,) = checkout.process(quick)
-    assert "failed where it was audited (system)" in problem
+        problem = checkout.process(quick)[0]
+    assert "promoting, failed (system)" in problem
     assert "No space left" in steplog.last(checkout.desk.show(request).batch or "")
-    assert checkout.status(request) == "failed"
+    assert checkout.status(request) == "promoting"
     info = json.loads(Path("data/retrain/weights.json").read_text())
     Path("data/retrain/weights.json").write_text(json.dumps(info | {"sha256": "1" * 64}))
     assert checkout.process(quick) == []
@@ -247,21 +252,141 @@ def test_a_pipeline_run_between_audit_and_promotion_does_no_harm(
     assert len(checkout.desk.show(request).content) == 1
 
 
-def test_requests_of_a_batch_that_a_person_takes_apart_are_both_carried_out(
+def test_one_request_does_not_stop_the_others_of_its_batch(checkout: Checkout, quick: Any) -> None:
+    """A batch that fails too often is carried out in halves, down to the one request that is the reason."""
+    requests = [checkout.submit(*names(0, number)).id for number in (1, 2, 3)]
+    (bad,) = names(0, 2)
+    checkout.set(retries=0)
+
+    def broken(target: str, tags: Any) -> str:
+        if bad in Path("data/requests/batch.txt").read_text().splitlines():
+            raise ExpungeError("no")
+        key: str = quick(target, tags)
+        return key
+
+    for _ in range(6):
+        assert checkout.process(broken) != []
+    assert [checkout.status(request) for request in requests] == ["closed", "failed", "closed"]
+    assert Path("data/images", bad).exists()
+    checkout.desk.decide(facts.Retried(by="me"), requests[1])
+    assert checkout.process(quick) == []
+    assert checkout.status(requests[1]) == "closed"
+    subjects = checkout.repository.git("log", "--format=%s").splitlines()
+    assert sum(subject.startswith("Forget 1 ") for subject in subjects) in {1, 3}  # as they were halved
+
+
+def test_a_request_that_is_withdrawn_while_its_batch_waits_leaves_the_others_to_go_on(
     checkout: Checkout, quick: Any
 ) -> None:
     first, second = (checkout.submit(*names(0, number)).id for number in (1, 2))
-    checkout.set(retries=0)
 
     def broken(target: str, tags: Any) -> str:
         raise ExpungeError("no")
 
-    checkout.process(broken)
-    checkout.desk.decide(facts.Retried(by="me"), first)
+    assert checkout.process(broken) != []
+    checkout.desk.decide(facts.Withdrawn(by="me", reason="a mistake"), first)
     assert checkout.process(quick) == []
-    assert (checkout.status(first), checkout.status(second)) == ("closed", "failed")
-    checkout.desk.decide(facts.Retried(by="me"), second)
+    assert (checkout.status(first), checkout.status(second)) == ("withdrawn", "closed")
+    assert Path("data/images", *names(0, 1)).exists()
+    assert not Path("data/images", *names(0, 2)).exists()
+
+
+def test_once_its_promotion_has_begun_a_request_can_neither_be_refused_nor_withdrawn(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = checkout.submit(*names(0, 1)).id
+    checkout.processor()._adopt()
+    with monkeypatch.context() as patch:
+        patch.setattr(production, "take_over", full_disk)
+        for _ in range(5):  # it is tried again in every run, and every run says so
+            assert len(checkout.process(quick)) == 1
+    assert checkout.kinds(request)[-1] == "promoting"
+    for decision in (facts.Refused, facts.Withdrawn):
+        with pytest.raises(ExpungeError, match="is promoting"):
+            checkout.desk.decide(decision(by="me", reason="not theirs"), request)
     assert checkout.process(quick) == []
-    assert checkout.status(second) == "closed"
-    subjects = checkout.repository.git("log", "--format=%s").splitlines()
-    assert sum(subject.startswith("Forget 1") for subject in subjects) == 2
+    assert checkout.status(request) == "closed"
+
+
+def test_a_request_that_is_refused_after_the_audit_is_not_promoted_with_its_batch(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (checkout.submit(*names(0, number)).id for number in (1, 2))
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise UnavailableError("MLflow does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processing.Processor, "_register", unreachable)
+        assert checkout.process(quick) != []
+    assert checkout.status(first) == "audited"
+    checkout.desk.decide(facts.Refused(by="me", reason="not theirs"), first)
+    assert checkout.process(quick) == []
+    assert (checkout.status(first), checkout.status(second)) == ("refused", "closed")
+    assert checkout.kinds(second).count("started") == 2
+    assert Path("data/images", *names(0, 1)).exists()
+
+
+def test_the_users_edit_of_the_parameters_during_a_batch_stays(checkout: Checkout, quick: Any) -> None:
+    checkout.submit(*names(0, 1))
+
+    def edited(target: str, tags: Any) -> str:
+        text = Path("params.yaml").read_text()
+        assert "start: base" in text
+        Path("params.yaml").write_text(text.replace("title: ", "title: My "))
+        raise ExpungeError("no")
+
+    before = read_yaml(Path("params.yaml"))
+    assert checkout.process(edited) != []
+    after = read_yaml(Path("params.yaml"))
+    assert after["report"].pop("title") == "My " + before["report"].pop("title")
+    assert after == before
+
+
+def test_all_of_val_can_be_forgotten(checkout: Checkout, quick: Any) -> None:
+    samples = Samples.read(Path("data/split/samples.csv"))
+    val = [samples.sample_ids[row] for row in samples.indices("val")]
+    request = checkout.submit(*val)
+    assert checkout.process(quick) == []
+    assert checkout.status(request.id) == "closed"
+    again = checkout.submit(*names(0, 30))
+    assert checkout.process(quick) == []
+    assert checkout.status(again.id) == "closed"
+
+
+def test_a_second_checkout_of_a_ledger_carries_nothing_out(checkout: Checkout, quick: Any) -> None:
+    checkout.submit(*names(0, 1))
+    assert checkout.process(quick) == []
+    second = checkout.submit(*names(0, 2))
+    other = checkout.root.with_name("other")
+    shutil.copytree(checkout.root, other, symlinks=True)
+    before = checkout.kinds(second.id)
+    processor = checkout.processor(quick)
+    processor.root = other
+    with pytest.raises(ExpungeError, match="carried out in another checkout"):
+        processor.process()
+    assert checkout.kinds(second.id) == before
+    shutil.rmtree(other)
+
+
+def test_an_edited_ledger_stops_everything_before_anything_is_decided(checkout: Checkout, quick: Any) -> None:
+    request = checkout.submit(*names(0, 1))
+    with closing(sqlite3.connect("data/requests/ledger.db")) as database:
+        database.execute("DROP TRIGGER expunge_no_UPDATE")
+        database.execute(
+            "UPDATE expunge_events SET body = replace(body, 'id', 'di') WHERE kind = 'validated'"
+        )
+        database.commit()
+    with pytest.raises(ExpungeError, match="event 2 was changed"):
+        checkout.process(quick)
+    assert checkout.kinds(request.id) == ["received", "validated"]
+
+
+def test_a_request_whose_key_is_lost_stops_nobody_else(checkout: Checkout, quick: Any) -> None:
+    lost, other = checkout.submit(*names(0, 1)), checkout.submit(*names(0, 1, 2))
+    checkout.keys.destroy(lost.id)
+    (problem,) = checkout.process(quick)
+    assert f"request {lost.id}: its key is lost" in problem
+    assert checkout.status(other.id) == "closed"
+    checkout.desk.decide(facts.Refused(by="me", reason="nobody can tell what it named"), lost.id)
+    assert checkout.process(quick) == []

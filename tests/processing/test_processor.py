@@ -15,9 +15,9 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import load
 from tasks.engine.weights import tensor_digest
 from tasks.erasure.purge import Purge, verify
-from tasks.processing.repository import anchors_in_git
 from tasks.requests import events as facts
 from tasks.requests.chain import check_chain
+from tasks.requests.commits import anchors_in_git
 from tasks.requests.production import models
 from tasks.samples.manifest import Manifest, Samples
 from tests.processing.conftest import Checkout, names
@@ -26,7 +26,8 @@ from tests.processing.quick import quick
 __all__ = ["quick"]
 
 LIFE = [
-    "received", "validated", "batched", "started", "audited", "promoted", "purging", "purged", "closed",
+    "received", "validated", "batched", "started", "audited",
+    "promoting", "promoted", "purging", "purged", "closed",
 ]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     assert bytes_anywhere(checkout.root, image, name.encode()) == []
     assert Path("params.yaml").read_text() == before
     events = checkout.desk.ledger.events()
-    anchors = anchors_in_git(checkout.root)
+    anchors = anchors_in_git(checkout.root) or []
     assert len(anchors) == 3  # promoted, purged, and the end of the run
     check_chain(events, anchors)
     promoted = checkout.desk.show(request).common(facts.Promotion)
@@ -150,7 +151,7 @@ def test_a_second_request_for_the_same_sample_during_processing_is_covered(
     assert checkout.status(first.id) == "closed"
     assert checkout.kinds(second.id) == ["received", "validated", "covered"]
     assert checkout.process(quick) == []
-    assert checkout.kinds(second.id)[-6:] == LIFE[-6:]
+    assert checkout.kinds(second.id)[-7:] == LIFE[-7:]
     audit = checkout.desk.show(second.id).common(facts.Audit)
     assert audit is not None
     assert audit.verdict == "not needed"

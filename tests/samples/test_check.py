@@ -56,6 +56,11 @@ def test_ids_may_hold_commas_quotes_blanks_and_any_script(sample_id: str) -> Non
         ({"sources": ("a",)}, "10 images, but .* labels, ids, sources and test marks"),
         ({"images": np.zeros((10, 2, 4, 4), dtype=np.uint8)}, r"images are uint8 \[10, 2, 4, 4\]"),
         ({"images": np.zeros((10, 1, 4, 4))}, "images are float64"),
+        (
+            {"pictures": np.zeros((9, 32), dtype=np.uint8)},
+            r"pictures are uint8 \[9, 32\]; uint8 \[10, 32\] is right",
+        ),
+        ({"pictures": np.zeros((10, 32))}, r"pictures are float64 \[10, 32\]"),
     ],
 )
 def test_an_unsound_set_is_refused_with_its_place(change: dict[str, Any], message: str) -> None:
@@ -71,6 +76,7 @@ def test_an_empty_set_is_refused() -> None:
         sources=(),
         is_test=np.zeros(0, dtype=np.bool_),
         classes=("one", "two"),
+        pictures=np.zeros((0, 32), dtype=np.uint8),
     )
     with pytest.raises(ExpungeError, match="no training images"):
         check(empty, "here")
