@@ -7,6 +7,7 @@ which functions there are: nothing here names a function of the code that is att
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -153,6 +154,7 @@ def _be_the_child(
     outcome = Outcome()
     try:
         os.setsid()
+        _die_with_the_parent()
         os.chdir(root)
         os.environ.clear()
         os.environ.update(environ)
@@ -167,6 +169,14 @@ def _be_the_child(
         with os.fdopen(writing, "wb") as pipe:
             pickle.dump(outcome, pipe)
         os._exit(0)
+
+
+def _die_with_the_parent() -> None:
+    """Let the child be killed when its parent is: a session of its own hides it from the terminal's Ctrl-C."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def silence() -> None:

@@ -574,7 +574,7 @@ class Story:
 
     def edit_params(self) -> str:
         """Somebody changes a setting, and commits it or not."""
-        values = self.rng.choice(
+        values: dict[str, Any] = self.rng.choice(
             [
                 {"requests.batch_size": self.rng.choice([1, 2, 5])},
                 {"finetune.recipe.lr": self.rng.choice([0.05, 0.1])},
