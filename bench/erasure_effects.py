@@ -172,7 +172,7 @@ def _be_the_child(
 
 
 def _die_with_the_parent() -> None:
-    """Let the child be killed when its parent is: a session of its own hides it from the terminal's Ctrl-C."""
+    """Let the child be killed when its parent is: a session of its own hides it from Ctrl-C."""
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):  # only Linux has it

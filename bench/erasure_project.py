@@ -30,6 +30,8 @@ CLASSES, IMAGES = 3, {"train": 18, "test": 5}
 SOURCES = ("folder", "folder-dvc", "folder-below", "parquet", "parquet-dvc", "parquet-git")
 """An image folder that Git ignores, that DVC tracks, or below a folder that DVC tracks; Parquet files."""
 
+TRACKED = {"folder-dvc": "data/images", "folder-below": "data/pictures", "parquet-dvc": "data/images"}
+
 SETTINGS: dict[str, Any] = {
     "split.resize": None,
     "split.forget.fraction": 0.1,
@@ -96,6 +98,8 @@ class Project:
     shape: Shape
     facts: Facts
     environ: dict[str, str]
+    pointer: str | None = None
+    """What DVC is told to add when the images have changed."""
 
     @property
     def root(self) -> Path:
@@ -106,15 +110,6 @@ class Project:
     def source(self) -> Path:
         """The images, below the checkout."""
         return Path(source_of(self.shape))
-
-    @property
-    def pointer(self) -> str | None:
-        """What DVC is told to add when the images have changed."""
-        return {
-            "folder-dvc": "data/images",
-            "folder-below": "data/pictures",
-            "parquet-dvc": "data/images",
-        }.get(self.shape.source)
 
     def git(self, *arguments: str, quiet: bool = True) -> str:
         """Run Git in the checkout."""
@@ -214,7 +209,7 @@ def build(home: Path, shape: Shape, rng: random.Random) -> Project:
     """Make a project: its data, the projects and files around it; not yet its model."""
     lay_out(home)
     facts = Facts(root=home / "project", home=home, source=source_of(shape))
-    project = Project(home, shape, facts, environment(home))
+    project = Project(home, shape, facts, environment(home), TRACKED.get(shape.source))
     root = project.root
     samples = _draw_samples(shape, rng)
     writer = _write_folder if shape.source.startswith("folder") else _write_parquet
@@ -373,7 +368,8 @@ def _around(project: Project, rng: random.Random) -> None:
     if shape.ids_file:
         mine = [sample.id for sample in facts.samples.values() if sample.part == "train"]
         (root / "data/mine.txt").write_text("".join(f"{each}\n" for each in rng.sample(mine, 4)))
-        project.change({"split.forget.kind": "ids", "split.forget.ids_file": "data/mine.txt"})
+        forget = {"kind": "ids", "ids_file": "data/mine.txt", "fraction": None}
+        project.change({f"split.forget.{key}": value for key, value in forget.items()})
         facts.protect(root / "data/mine.txt")
     if shape.source == "folder-below":
         (root / "data/pictures/licence.txt").write_text("ours\n")

@@ -469,10 +469,11 @@ class Story:
 
     def process_elsewhere(self) -> str:
         """A copy of the checkout carries out the requests of the same ledger."""
+        before = len(Oracle(self.facts).rows)
+        if all(row.kind != "settled" for row in Oracle(self.facts).rows):
+            return ""  # who carries them out first may do so
         copy = self.project.home / "copy"
         shutil.copytree(self.root, copy, symlinks=True)
-        before = len(Oracle(self.facts).rows)
-        base = (self.root / "data/base").exists()
 
         def elsewhere() -> Any:
             os.chdir(copy)
@@ -481,7 +482,7 @@ class Story:
         outcome = self.child(elsewhere)
         shutil.rmtree(copy)
         rows = Oracle(self.facts).rows[before:]
-        if base and any(row.kind in {"batch-opened", "batch-started", "purged", "closed"} for row in rows):
+        if any(row.kind in {"batch-opened", "batch-started", "purged", "closed"} for row in rows):
             self.look([Violation(6, f"a copy of the checkout carried out requests: {rows[-1].kind}")])
         return f"process in a copy: {tell(outcome)}"
 
@@ -556,19 +557,27 @@ class Story:
         return f"split: {tell(outcome)}"
 
     def visit_the_past(self) -> str:
-        """Somebody checks an older commit out, splits and processes there, and comes back."""
+        """Somebody checks an older commit out, splits and processes there, comes back, and merges."""
         commits = self.project.git("log", "--format=%H", "main").split()
         if self.project.git("status", "--porcelain", "-uno"):
             return ""
         old = self.rng.choice(commits[:-1] or commits)
-        self.project.git("switch", "--quiet", "--detach", old)
+        how = self.rng.choice([["--detach"], ["-C", "past"]])
+        self.project.git("switch", "--quiet", *how, old)
         told = f"at an older commit: {self.split_again()}"
         self.look(Oracle(self.facts).always())
         if self.rng.random() < 0.5:
             told += f"; process: {tell(self.carry_out())}"
-        if self.project.git("rev-parse", "HEAD").strip() != old:
-            told += "; commits were made there"
+        if dirty := self.project.git("status", "--porcelain", "-uno"):
+            told += f"; left behind: {', '.join(dirty.split()[1::2])}"
+        there = self.project.git("rev-parse", "HEAD").strip()
         self.project.git("switch", "--quiet", "--force", "main")
+        if there != old:
+            told += "; what was committed there is merged"
+            self.project.git("merge", "--quiet", "--no-edit", "-X", "theirs", there, quiet=False)
+            if self.project.git("diff", "--name-only", "--diff-filter=U"):
+                self.project.git("merge", "--abort")
+                told += ", in vain"
         self.child(lambda: self._stages("split"))
         return told
 
@@ -659,19 +668,28 @@ class Story:
         return sum(row.kind != "cohort-audited" for row in Oracle(self.facts).rows)
 
     def _obey(self, outcome: Outcome) -> bool:
-        """Do what an error says; tell whether there was anything to do."""
-        if "from the last commit" in outcome.error:
+        """Do what an error or a problem says; tell whether there was anything to do."""
+        told = outcome.error
+        if isinstance(outcome.value, dict):
+            told += "; ".join(outcome.value["problems"])
+        if "from the last commit" in told:
             self.project.git("commit", "--quiet", "--no-verify", "--all", "--message", "as I was told")
-            self.told.append("what differs is committed, as it says")
-            return True
-        if "suppression restore" in outcome.error:
+        elif "suppression restore" in told:
             command = [sys.executable, "-m", "tasks.cli", "suppression", "restore"]
             done = subprocess.run(
                 command, cwd=self.root, env=self.project.environ, capture_output=True, text=True, check=False
             )
             self.told.append(f"expunge suppression restore: {done.returncode} {done.stderr.strip()[:100]}")
             return done.returncode == 0
-        return False
+        elif "Git tracks split.path" in told:
+            self.project.git("rm", "-r", "--quiet", "--cached", self.facts.source)
+            self._dvc("add", self.facts.source)
+            self.project.pointer = self.facts.source
+            self.project.commit("DVC tracks the images")
+        else:
+            return False
+        self.told.append("what it says is done")
+        return True
 
 
 EXPECTED = {
