@@ -519,13 +519,19 @@ def verify_erasure(request: RequestId, as_json: AsJson = False) -> None:
         opened = desk()
         found = opened.show(request)
         items = search(_purge(opened), [found])
-    rows = [item.as_json() for item in items]
+    rows = [line.as_json() for line in items]
+    details = [detail.as_json() for detail in items.details]
     if as_json:
-        print_json({"request": found.id, "status": str(found.state.status), "stores": rows})
+        status = str(found.state.status)
+        print_json({"request": found.id, "status": status, "stores": rows, "details": details})
     else:
-        print_rows(rows, ("store", "item", "result", "how"), "")
-    if any(item.result.startswith("retained") for item in items):
-        fail(f"request {request}: not all is gone, see what is retained", Exit.NOT_VERIFIED)
+        print_rows(rows, ("store", "outcome", "count", "scope", "detail"), "")
+        if details:
+            print()
+            print_rows(details, ("store", "outcome", "item", "why"), "")
+    if not items.holds:
+        message = f"request {request}: not all is known to be gone, see what does not hold"
+        fail(message, Exit.NOT_VERIFIED)
 
 
 # purging
@@ -541,7 +547,7 @@ def purge_plan(request: RequestId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(rows, ("store", "item", "result", "how"), "nothing would be taken")
+        print_rows(rows, ("store", "outcome", "item", "why"), "nothing would be taken")
 
 
 def _purge(opened: Desk) -> Any:
@@ -625,7 +631,7 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         problems = [str(problem) for problem in receipt.problems]
         shown.append({"file": name, **_summary(opened, row), "problems": problems})
         if not as_json:
-            pointer = f" of {row.first}" if row.first else ""
+            pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
             due = f", due {row.due_at[:10]}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
             for problem in problems:

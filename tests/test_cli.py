@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tasks import cli
+from tasks.output import Exit
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tests.requests.conftest import Clock, catalogue, clock, desk, root, submission
@@ -21,15 +22,20 @@ __all__ = ["catalogue", "clock", "desk", "root"]
 
 PROJECT = Path(__file__).parents[1]
 COMMANDS = (
-    "submit", "inbox", "list", "show", "approve", "refuse", "hold", "release", "extend", "retry", "status",
-    "verify",
+    "submit", "inbox", "list", "show", "approve", "refuse", "withdraw", "extend", "retry", "hold", "release",
+    "holds", "destroy-key", "process", "status", "doctor", "settle", "rollback", "trace", "report",
+    "verify ledger", "verify erasure", "purge plan",
 )  # fmt: skip
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(desk: Desk, root: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the program in a project with parameters and an empty list of what was erased."""
+    shutil.copy(PROJECT / "params.yaml", root)
+    (root / "data/requests").mkdir(exist_ok=True)
+    shutil.copy(PROJECT / "data/requests/erased.txt", root / "data/requests")
     monkeypatch.setattr(cli, "desk", lambda: desk)
     return lambda *arguments: CliRunner().invoke(cli.app, arguments)
 
@@ -46,24 +52,25 @@ def test_submit_says_what_became_of_each_file(run: Run) -> None:
     Path("good.json").write_bytes(submission())
     Path("bad.json").write_bytes(submission(ground="why"))
     result = run("submit", "good.json", "bad.json")
-    assert result.exit_code == cli.Exit.BAD_INPUT
+    assert result.exit_code == Exit.BAD_INPUT
     good, bad = result.stdout.splitlines()
     assert good.startswith("good.json: request 20260501-")
     assert good.endswith(" validated, due 2026-06-01")
     assert bad.endswith(" rejected")
     assert "bad.json: line 1: ground 'why': must be one of" in result.stderr
-    assert run("submit", "good.json").stdout.strip().endswith(f"duplicate of {good.split()[2]}")
+    again = run("submit", "good.json").stdout.strip()
+    assert again.endswith(f" behind {good.split()[2]}, due 2026-06-01")
 
 
 def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
     result = run("submit", "nowhere.json")
-    assert result.exit_code == cli.Exit.SYSTEM
+    assert result.exit_code == Exit.SYSTEM
     assert result.stderr == "expunge: No such file or directory (nowhere.json)\n"
 
 
 def test_with_a_file_that_is_not_there_the_others_are_not_submitted(run: Run, desk: Desk) -> None:
     Path("good.json").write_bytes(submission())
-    assert run("submit", "good.json", "nowhere.json").exit_code == cli.Exit.SYSTEM
+    assert run("submit", "good.json", "nowhere.json").exit_code == Exit.SYSTEM
     assert desk.requests() == []
 
 
@@ -95,15 +102,21 @@ def test_show_tells_every_event(run: Run) -> None:
     request = submitted(run)
     shown = run("show", request).stdout
     assert "status       validated" in shown
-    assert "samples: 1" in shown
+    assert "samples      1" in shown
+    assert "1 sample(s), as keyed digests" in shown
     as_json = json.loads(run("show", request, "--json").stdout)
     assert [event["kind"] for event in as_json["events"]] == ["received", "validated"]
-    assert as_json["next"].startswith("approve or refuse it")
+    assert as_json["next"].startswith("it waits for the next batch, or for expunge approve")
 
 
 @pytest.mark.parametrize(
     ("command", "status", "held"),
-    [("approve", "approved", False), ("refuse", "refused", False), ("hold", "validated", True)],
+    [
+        ("approve", "approved", False),
+        ("refuse", "refused", False),
+        ("withdraw", "withdrawn", False),
+        ("hold", "validated", True),
+    ],
 )
 def test_decisions_are_recorded(run: Run, command: str, status: str, held: bool) -> None:
     request = submitted(run)
@@ -126,37 +139,42 @@ def test_what_is_not_allowed_is_one_line_and_changes_nothing(run: Run, desk: Des
     run("refuse", request, "-r", "no identity")
     before = desk.ledger.head()
     result = run("approve", request)
-    assert result.exit_code == cli.Exit.BAD_INPUT
+    assert result.exit_code == Exit.BAD_INPUT
     assert result.stderr == (
         f"expunge: request {request} is refused; 'approved' can happen only to one that is validated\n"
     )
     assert run("show", "nope").stderr.startswith("expunge: request 'nope' is not in the ledger")
-    assert run("refuse", request).exit_code == cli.Exit.BAD_INPUT
+    assert run("refuse", request).exit_code == Exit.BAD_INPUT
     assert desk.ledger.head() == before
 
 
 def test_status_counts_and_fails_when_something_is_overdue(run: Run, clock: Clock) -> None:
     submitted(run)
-    submitted(run, samples={"index": [1]}, due_at="2026-05-02T00:00:00Z")
+    late = submitted(run, samples={"index": [1]}, due_at="2026-05-02T00:00:00Z")
     result = run("status", "--no-reconcile")
     assert result.exit_code == 0
     assert result.stdout.startswith("2 open: 0 overdue, 1 at risk, 1 on time\n")
     clock.forward(days=2)
     result = run("status", "--no-reconcile")
-    assert result.exit_code == cli.Exit.LATE
+    assert result.exit_code == Exit.ATTENTION
     assert result.stdout.startswith("2 open: 1 overdue, 0 at risk, 1 on time\n")
-    counts = json.loads(run("status", "--no-reconcile", "--json").stdout)["counts"]
-    assert counts == {"overdue": 1, "at risk": 0, "on time": 1}
+    told = json.loads(run("status", "--no-reconcile", "--json").stdout)
+    assert told["counts"] == {"overdue": 1, "at risk": 0, "on time": 1}
+    assert told["attention"] == [f"request {late} is overdue since 2026-05-02"]
 
 
 def test_verify_holds_the_chain_against_anchors(run: Run, desk: Desk) -> None:
     submitted(run)
     head = desk.ledger.head()
-    assert run("verify", "--anchor", str(head)).stdout == f"2 events, unbroken, on 1 anchor(s); head {head}\n"
-    result = run("verify", "--anchor", f"2:{'0' * 64}")
-    assert result.exit_code == cli.Exit.NOT_VERIFIED
-    assert "event 2 is not the one that was anchored" in result.stderr
-    assert run("verify", "--anchor", "x").exit_code == cli.Exit.BAD_INPUT
+    told = f"2 events, unbroken, on 2 anchor(s); head {head}\n"  # that which is given, and the mark
+    assert run("verify", "ledger", "--anchor", str(head)).stdout == told
+    result = run("verify", "ledger", "--anchor", f"2:{'0' * 64}")
+    assert result.exit_code == Exit.NOT_VERIFIED
+    assert "two anchors of event 2 contradict each other" in result.stderr
+    result = run("verify", "ledger", "--anchor", f"1:{'0' * 64}")
+    assert result.exit_code == Exit.NOT_VERIFIED
+    assert "event 1 is not the one that was anchored (--anchor)" in result.stderr
+    assert run("verify", "ledger", "--anchor", "x").exit_code == Exit.BAD_INPUT
 
 
 def test_the_inbox_is_taken(run: Run, catalogue: Catalogue) -> None:
@@ -172,8 +190,8 @@ def test_every_command_explains_itself() -> None:
     told = CliRunner().invoke(cli.app, ["--help"], terminal_width=200).stdout
     assert "Exit status: 0 done; 2 bad input" in told
     for command in COMMANDS:
-        assert command in told
-        result = CliRunner().invoke(cli.app, [command, "--help"], terminal_width=200)
+        assert command.split()[0] in told
+        result = CliRunner().invoke(cli.app, [*command.split(), "--help"], terminal_width=200)
         assert result.exit_code == 0
         assert "--json" in result.stdout
 
@@ -191,12 +209,12 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
 
     done = expunge("submit", "a.json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list((tmp_path / "k").iterdir())) == 1
+    assert sorted(path.suffix for path in (tmp_path / "k").iterdir()) == [".key", ".mark"]
     assert (root / "data/requests/ledger.db").exists()
     assert "validated" in expunge("list").stdout
     assert expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db").stdout == "no requests\n"
     inside = expunge("submit", "a.json", EXPUNGE_KEYS=str(root / "keys"))
-    assert inside.returncode == cli.Exit.BAD_INPUT
+    assert inside.returncode == Exit.BAD_INPUT
     assert "lies inside the repository" in inside.stderr
     (root / "params.yaml").unlink()
     assert expunge("list").stderr == "expunge: params.yaml is missing; run from the repository's root\n"

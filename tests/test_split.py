@@ -308,7 +308,6 @@ def test_a_list_that_would_let_samples_back_is_refused_and_the_stage_exits_with_
     elif state == "merged":
         path.write_bytes(path.read_bytes() + older)
     text = DEFAULTS | {"split": asked.split.model_dump() | ({"erased": None} if state == "null" else {})}
-    ours = {"PYTHONPATH": str(ROOT), "EXPUNGE_KEYS": str(keys.folder), "EXPUNGE_TRACKING": "off"}
     Path("params.yaml").write_text(json.dumps(text))
     done = subprocess.run(
         [sys.executable, "-m", "tasks.split"],

@@ -2,11 +2,17 @@
 
 ======================  ==============================================================================
 ``purge``               what was erased from the model leaves the data and every store
+``checklist``           what became of each store, said so that it can be recorded
+``begun``               what a purge has begun, so that the next run can finish it
+``ownership``           whose an object is, and so whether a purge may delete it
+``lineage``             what this repository's stages made of a sample
+``pointers``            the data sets that DVC tracks, and the list of the source's files
+``source``              the source's pointers, brought up to date
+``history``             files in the commits of Git
 ``originals``           the encoded images of a source, and how they leave it
 ``fingerprints``        what samples look like, as keyed digests by which copies are found
 ``search``              search of any content for samples
-``lineage``             what was made of a sample, though its content does not show it
+``checkpoints``         what trainings leave to go on with
 ``stores``              the places where samples can lie
-``prefect_runs``        Prefect's flow runs, over its API
 ======================  ==============================================================================
 """

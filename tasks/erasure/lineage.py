@@ -1,25 +1,27 @@
-"""What was made of an erased sample, though its content does not show it.
+"""What belongs to this repository, and what was made of an erased sample though its content does not show it.
 
 Logits, losses and weights name nobody. That they were made of a void split is told by the MD5s in
-``dvc.lock``, of the working tree and of every commit that Git has, and by the run cache.
+``dvc.lock``, of the working tree and of every commit that Git has, and by the run cache. A cache or remote
+may be shared, and what other projects made lies there under the same file names: only what these records
+say was made here belongs to this repository.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.core import git
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_whole
-from tasks.erasure.stores import DvcCache, bare, remotes
+from tasks.erasure import history
+from tasks.erasure.pointers import Pointer, Pointers
+from tasks.erasure.stores.dvc import bare
 
 PER_SAMPLE = frozenset(
     {
@@ -31,7 +33,7 @@ PER_SAMPLE = frozenset(
 
 WORKSPACE = "workspace"
 RUN_CACHE = "run cache"
-DAMAGED = (YAMLError, ValueError, KeyError, TypeError, ExpungeError)
+DAMAGED = (YAMLError, ValueError, KeyError, TypeError, AttributeError, ExpungeError)
 RESTORE_LOCK = "restore it: git checkout -- dvc.lock"
 
 
@@ -59,10 +61,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What a stage once made of what."""
+    """What a stage once made of what: path and MD5 of its inputs and outputs."""
 
     stage: str
-    deps: frozenset[str]
+    cmd: str
+    deps: tuple[tuple[str, str], ...]
     outs: tuple[tuple[str, str], ...]
     revs: tuple[str, ...]
 
@@ -70,53 +73,154 @@ class _Run:
     def of(cls, stage: str, entry: Any, revs: tuple[str, ...]) -> _Run:
         try:
             deps, outs = (
-                [(str(each["path"]), str(each.get("md5", ""))) for each in entry.get(kind, ())]
+                tuple((str(each["path"]), str(each.get("md5", ""))) for each in entry.get(kind, ()))
                 for kind in ("deps", "outs")
             )
+            return cls(stage, str(entry.get("cmd", "")), deps, outs, revs)
         except (AttributeError, KeyError, TypeError):
             raise ExpungeError(f"stage {stage} in dvc.lock is damaged; {RESTORE_LOCK}") from None
-        return cls(stage, frozenset(bare(md5) for _, md5 in deps), tuple(outs), revs)
+
+    @property
+    def read(self) -> frozenset[str]:
+        """MD5s of its inputs."""
+        return frozenset(bare(md5) for _, md5 in self.deps if md5)
 
     @property
     def made(self) -> frozenset[str]:
         """MD5s of its outputs."""
-        return frozenset(bare(md5) for _, md5 in self.outs)
+        return frozenset(bare(md5) for _, md5 in self.outs if md5)
 
 
-def void_outputs(root: Path, void: Collection[str], keep: Collection[str]) -> list[Output]:
-    """Return the outputs that were made, directly or through others, of void objects or beside them.
+@dataclass
+class Lineage:
+    """What this repository's stages made of what, and what others made.
 
-    An output counts if it is named like one of ``PER_SAMPLE``; only through such ones the search goes on.
-    What was made together with a void object is void, too: the table of a split tells of its images.
-
-    Parameters
+    Attributes
     ----------
-    root
-        The repository's.
-    void
-        MD5s of objects that hold erased samples, with or without ``.dir``.
-    keep
-        MD5s of outputs that are not void whatever they were made of: the weights in production.
-
-    Raises
-    ------
-    ExpungeError
-        If ``dvc.lock``, Git, the cache or a remote cannot be read.
+    runs
+        Its own.
+    entries
+        By store, its own entries of the run cache and the MD5s that each names.
+    others
+        MD5s of what the run caches say that others made.
     """
-    runs = [*_of_locks(_locks(root)), *_of_run_caches(root)]
-    tainted, kept = {bare(md5) for md5 in void}, {bare(md5) for md5 in keep}
-    while True:
-        found = [
-            (run, path, md5)
-            for run in runs
-            if not tainted.isdisjoint(run.deps | run.made)
-            for path, md5 in run.outs
-            if md5 and PurePosixPath(path).name in PER_SAMPLE and bare(md5) not in kept
-        ]
-        reached = {bare(md5) for _, _, md5 in found}
-        if reached <= tainted:
-            return _merged(found)
-        tainted |= reached
+
+    runs: list[_Run] = field(default_factory=list)
+    entries: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(
+        cls,
+        root: Path,
+        source: str,
+        pointers: Pointers,
+        run_caches: Mapping[str, Mapping[str, bytes]],
+        *,
+        private: str | None = None,
+    ) -> Lineage:
+        """Read ``dvc.lock`` of the working tree and all commits, and sort the entries of run caches.
+
+        An entry is this repository's if a stage of its ``dvc.lock``, in whatever commit, has the same
+        command, and all data that the entry read is this repository's: outputs of its stages, or its source.
+
+        Parameters
+        ----------
+        source
+            Path of the source, below the root.
+        run_caches
+            Entries of each store by their path in it, see :meth:`tasks.erasure.stores.dvc.Objects.runs`.
+        private
+            The store that no other project writes to: what it alone has was made here.
+
+        Raises
+        ------
+        ExpungeError
+            If ``dvc.lock`` of the working tree or Git cannot be read.
+        """
+        found = cls(list(_of_locks(_locks(root))))
+        commands = {run.cmd for run in found.runs}
+        paths = {path for run in found.runs for path, _ in run.outs}
+        own = {md5 for run in found.runs for md5 in run.made}
+        own |= {bare(pointer.md5) for pointer in pointers.of(source)}
+        own |= {bare(md5) for run in found.runs for path, md5 in run.deps if _tells_of(path, source)}
+        pending = {
+            (store, path): run for store, texts in run_caches.items() for path, run in _of_run_cache(texts)
+        }
+        shared = {path for store, path in pending if store != private}
+
+        def belongs(store: str, path: str, run: _Run) -> bool:
+            if store == private and path not in shared:
+                return True
+            data = [bare(md5) for name, md5 in run.deps if name in paths or _tells_of(name, source)]
+            return run.cmd in commands and bool(data) and own.issuperset(data)
+
+        while new := {place: run for place, run in pending.items() if belongs(*place, run)}:
+            for (store, path), run in new.items():
+                del pending[store, path]
+                found.runs.append(run)
+                found.entries.setdefault(store, {})[path] = run.read | run.made
+                own |= run.made
+                paths |= {name for name, _ in run.outs}
+        found.others = {md5 for run in pending.values() for md5 in run.made}
+        return found
+
+    @property
+    def outs(self) -> dict[str, set[str]]:
+        """Paths of everything that this repository's stages made, by MD5."""
+        found: dict[str, set[str]] = {}
+        for run in self.runs:
+            for path, md5 in run.outs:
+                found.setdefault(bare(md5), set()).add(path)
+        return found
+
+    def sources(self, source: str) -> set[str]:
+        """MD5s under which stages read the source."""
+        return {bare(md5) for run in self.runs for path, md5 in run.deps if md5 and _tells_of(path, source)}
+
+    def void_outputs(self, void: Collection[str], keep: Collection[str]) -> list[Output]:
+        """Return the outputs that were made, directly or through others, of void objects or beside them.
+
+        An output counts if it is named like one of ``PER_SAMPLE``; only through such ones the search goes
+        on. What was made together with a void object is void, too: the table of a split tells of its images.
+
+        Parameters
+        ----------
+        void
+            MD5s of objects that hold erased samples, with or without ``.dir``.
+        keep
+            MD5s of outputs that are not void whatever they were made of: the weights in production.
+        """
+        tainted, kept = {bare(md5) for md5 in void}, {bare(md5) for md5 in keep}
+        while True:
+            found = [
+                (run, path, md5)
+                for run in self.runs
+                if not tainted.isdisjoint(run.read | run.made)
+                for path, md5 in run.outs
+                if md5 and PurePosixPath(path).name in PER_SAMPLE and bare(md5) not in kept
+            ]
+            reached = {bare(md5) for _, _, md5 in found}
+            if reached <= tainted:
+                return _merged(found)
+            tainted |= reached
+
+    def commits_without_data(self, root: Path, void: Collection[str]) -> list[str]:
+        """Return the commits, newest first, whose ``dvc.lock`` names a void object: it cannot be restored."""
+        gone = {bare(md5) for md5 in void}
+        named = {rev for run in self.runs if gone & (run.read | run.made) for rev in run.revs}
+        return [commit for commit in history.commits(root) if commit in named]
+
+
+def current_outs(root: Path, stage: str) -> set[str]:
+    """MD5s of what a stage made, as ``dvc.lock`` of the working tree has it."""
+    path = root / "dvc.lock"
+    locks = [((WORKSPACE,), path.read_bytes())] if path.exists() else []
+    return {md5 for run in _of_locks(locks) if run.stage == stage for md5 in run.made}
+
+
+def _tells_of(path: str, source: str) -> bool:
+    return Pointer("", PurePosixPath(path).as_posix(), "").tells_of(source)
 
 
 def _merged(found: Iterable[tuple[_Run, str, str]]) -> list[Output]:
@@ -150,38 +254,14 @@ def forget_in_lock(path: Path, void: Collection[str]) -> list[str]:
     return void_stages
 
 
-def commits_without_data(root: Path, void: Collection[str]) -> list[str]:
-    """Return the commits, newest first, whose ``dvc.lock`` names a void object: they cannot be restored."""
-    gone = {bare(md5) for md5 in void}
-    runs = [run for run in _of_locks(_locks(root)) if gone & (run.deps | run.made)]
-    named = {rev for run in runs for rev in run.revs}
-    return [commit for commit in _commits(root) if commit in named]
-
-
 def _locks(root: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
     """``dvc.lock`` of the working tree and of all commits, each content once."""
     path = root / "dvc.lock"
     if path.exists():
         yield (WORKSPACE,), path.read_bytes()
-    commits = _commits(root)
-    names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
-    check = "--batch-check=%(objectname) %(objecttype)"
-    answers = git.call("cat-file", check, root=root, stdin=names).splitlines()
-    revs: dict[str, list[str]] = {}
-    for commit, answer in zip(commits, answers, strict=True):
-        if answer.endswith(b" blob"):
-            revs.setdefault(answer.split()[0].decode(), []).append(commit)
-    blobs = "".join(f"{blob}\n" for blob in revs)
-    contents = io.BytesIO(git.call("cat-file", "--batch", root=root, stdin=blobs))
-    for commits_with_it in revs.values():
-        size = int(contents.readline().split()[2])
-        yield tuple(commits_with_it), contents.read(size)
-        contents.readline()
-
-
-def _commits(root: Path) -> list[str]:
-    """All commits: of branches, tags and experiments, and of the reflog, where DVC queues experiments."""
-    return git.call("rev-list", "--all", "--reflog", root=root).decode().split()
+    commits = history.in_each_commit("dvc.lock", root)
+    for blob, content in history.blobs(commits, root).items():
+        yield commits[blob], content
 
 
 def _of_locks(locks: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[_Run]:
@@ -197,13 +277,12 @@ def _of_locks(locks: Iterable[tuple[tuple[str, ...], bytes]]) -> Iterator[_Run]:
         yield from runs
 
 
-def _of_run_caches(root: Path) -> Iterator[_Run]:
+def _of_run_cache(texts: Mapping[str, bytes]) -> Iterator[tuple[str, _Run]]:
     yaml = YAML(typ="safe")
-    for store in (DvcCache(root), *remotes(root)):
-        for text in store.runs():
-            with suppress(*DAMAGED):  # an entry that DVC drops, too
-                entry = yaml.load(text)
-                yield _Run.of(str(entry["cmd"]), entry, (RUN_CACHE,))
+    for path, text in texts.items():
+        with suppress(*DAMAGED):  # an entry that DVC drops, too
+            entry = yaml.load(text)
+            yield path, _Run.of(str(entry["cmd"]), entry, (RUN_CACHE,))
 
 
 def _parsed(lock: bytes, yaml: YAML) -> Any:

@@ -1,79 +1,82 @@
 """The purge: what was erased from the model leaves the data, and every store that kept a copy.
 
 Everything is found by keyed digests: by content where a store holds samples, by lineage where it holds what
-was computed from them one by one (logits, weights). So a purge that was cut short is simply done again,
-and years later the same search can be repeated (:func:`verify`).
+was computed from them one by one (logits, weights). Of what is found, only originals that requests name and
+what this repository's stages made are deleted; all else is reported by name and left alone. A purge that was
+cut short is simply done again, and years later the same search can be repeated (:func:`verify`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core import git
 from tasks.core.errors import ExpungeError
-from tasks.core.files import STATE, digest
+from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
 from tasks.datasets import SOURCES
-from tasks.erasure import lineage, originals
+from tasks.erasure import lineage, originals, pointer, public
+from tasks.erasure.begun import FOLDER, Begun
+from tasks.erasure.checklist import Checklist, Detail, Line, Outcome, counted
+from tasks.erasure.checkpoints import at_work, checkouts, checkpoints
 from tasks.erasure.fingerprints import Contents
-from tasks.erasure.prefect_runs import FlowRuns
+from tasks.erasure.git_rewrite import how_to_rewrite
+from tasks.erasure.ownership import FOREIGN, Ownership
+from tasks.erasure.pointers import Pointers, below_root, read_pointers
 from tasks.erasure.search import Wanted
-from tasks.erasure.stores import DvcCache, DvcState, Folder, Hit, Objects, Store, remotes
+from tasks.erasure.source import bring_up_to_date, pointers_of_source
+from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
+from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bare, folder_list, remotes
+from tasks.erasure.stores.folder import Folder
+from tasks.erasure.stores.mlflow import RunFiles
+from tasks.erasure.stores.prefect import EVENT, FlowRuns, local_database
+from tasks.erasure.stores_git import GitHistory
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.events import NOTHING_LEFT
+from tasks.requests.keys import reference
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.settings import settings_of
 from tasks.requests.standing import Row
 from tasks.requests.states import Status
+from tasks.requests.suppression import fingerprint
 from tasks.samples.image_set import ImageSet
-from tasks.samples.manifest import load_samples
+from tasks.samples.manifest import SPLIT, load_samples
 
 if TYPE_CHECKING:
-    from tasks.tracking.model_registry import Models, Void
+    from tasks.tracking.deletion import Deletion, Void
 
 MLFLOW = ("mlruns", "mlartifacts")
 CODE = ("tasks", "flows", "tests", "docs", "bench")
 """Folders of the project's own text, in which a name stands as an example."""
 
-WORKSPACE, REST = "workspace", "rest of the checkout, code aside"
-"""Stores of which only what lies in :data:`REACH` is deleted."""
+WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
+"""Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
+STATE_FOLDER, DVC_TEMPORARY = "state", "DVC's temporary files"
 REACH = "data/requests/rejected", "data/requests/claimed"
 
 WEIGHTS = "weights.safetensors"
-CHECKPOINTS = STATE / "checkpoints"
+CERTIFICATES = "data/requests/certificates"
+
+DUE = frozenset({Status.PROMOTED, Status.PURGING})
+"""Statuses of requests whose purge is due."""
+
+MEANING = {
+    Outcome.KEPT_SHARED: "kept data, or another project, has the same; it stays theirs",
+    Outcome.KEPT_REPORTED: f"{FOREIGN}, or needed by somebody; a person must look: expunge verify names it",
+    Outcome.NOT_SEARCHED: "could not be read",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One line of the checklist.
-
-    Attributes
-    ----------
-    store
-        Where.
-    item
-        What.
-    result
-        ``deleted``, ``nothing found``, ``retained ...``, ``not applicable ...`` or ``cannot be reached ...``.
-    how
-        How it was searched or done.
-    """
-
-    store: str
-    item: str
-    result: str
-    how: str
-
-    def as_json(self) -> dict[str, str]:
-        """All of it, as events hold it."""
-        return asdict(self)
+# What the purge reads in events: nothing else in this room does.
 
 
 def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
@@ -87,6 +90,7 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
     known = desk.rows()
     current = in_production(desk.ledger)
     kept = {current.weights} if current else set()
+    destroys = desk.settings.superseded == "destroy"
     return [
         Wanted(
             key=desk.keys.load(request.id),
@@ -95,10 +99,11 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
             files=frozenset(entry["file"] for entry in request.content if "file" in entry),
             flow_runs=_brought(desk, (row for row in known if request.id in {row.request, row.first})),
             weights=frozenset(
-                base.weights
-                for base in _bases([request])
-                if desk.settings.superseded == "destroy" and base.weights not in kept
-            ),
+                {base.weights for base in _bases([request])} | set(_recorded_weights(request) or ())
+                if destroys
+                else ()
+            )
+            - kept,
         )
         for request in requests
     ]
@@ -110,6 +115,20 @@ def _brought(desk: Desk, rows: Iterable[Row]) -> frozenset[str]:
     return frozenset(run.id for run in found if run)
 
 
+def _bases(requests: Iterable[Request]) -> Iterator[facts.Base]:
+    """Models, by version and weights, that had learned samples of requests."""
+    for request in requests:
+        for attempt in request.all_common(facts.Attempt):
+            if attempt.method != NOTHING_LEFT:
+                yield attempt.base
+
+
+def _recorded_weights(request: Request) -> Sequence[str] | None:
+    """Digests of all models that a purge of the request deleted; ``None`` if none recorded them."""
+    purged = request.common(facts.Purge)
+    return None if purged is None else purged.void_weights
+
+
 @dataclass
 class Purge:
     """Purges requests from the stores of the checkout at ``root``."""
@@ -118,27 +137,8 @@ class Purge:
     params: Params
     desk: Desk
     environ: Mapping[str, str]
-
-    def stores(self) -> list[Store]:
-        """Every store that can be searched, the workspace first."""
-        found: list[Store] = [
-            Folder(WORKSPACE, self.root / "data"),
-            Folder("state", self.root / STATE),
-            Folder("DVC's temporary files", self.root / ".dvc/tmp"),
-            DvcState(self.root),
-            *self._caches(),
-        ]
-        found += [
-            Folder(f"MLflow files ({name})", self.root / name)
-            for name in MLFLOW
-            if (self.root / name).is_dir()
-        ]
-        environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
-        apart = ("data", str(STATE), ".dvc", *MLFLOW, *CODE, *environments)
-        found.append(Folder(REST, self.root, skip=apart))
-        if self.environ.get("PREFECT_API_URL"):
-            found.append(FlowRuns(self.environ))
-        return found
+    _details: list[Detail] = field(default_factory=list, init=False)
+    _scans: Scans = field(default_factory=Scans, init=False)
 
     def waiting_for_release(self, requests: Sequence[Request]) -> dict[str, str]:
         """Requests that share samples with what is on legal hold, and with which hold."""
@@ -154,184 +154,573 @@ class Purge:
             if name != request.id and samples & set(self._references(request, images))
         }
 
-    def plan(self, requests: Sequence[Request]) -> list[Item]:
-        """List what a purge would take; nothing is changed."""
+    def own_changes(self) -> list[str]:
+        """Files that Git tracks and that a purge which is not recorded yet may have changed."""
+        begun = Begun.read(self.root)
+        pending = {row.request for row in self.desk.ledger.rows(only_open=True) if row.status in DUE}
+        return begun.files if pending.intersection(begun.requests) else []
+
+    def open_requests(self) -> list[str]:
+        """Ids of the purged requests for which a store is to be searched again: :meth:`carry_out` does it."""
+        begun = Begun.read(self.root)
+        if not begun.open:
+            return []
+        rows = {row.request: row for name in begun.requests for row in self.desk.rows(request=name)}
+        done = {Status.PURGED, Status.CLOSED}
+        return [name for name, row in rows.items() if row.status in done and self.desk.keys.exists(name)]
+
+    def delete_flow_runs_of_duplicates(self) -> None:
+        """Delete what Prefect keeps of duplicates that were submitted after the purge of what they name."""
+        runs = FlowRuns(self.environ, self.root)
+        if not runs.url:
+            return
+        rows = self.desk.rows()
+        purged = {row.request for row in rows if row.status in {Status.PURGED, Status.CLOSED}}
+        brought = _brought(self.desk, (row for row in rows if row.first in purged))
+        if brought:
+            for run in list(runs.runs(flow_runs={"id": {"any_": sorted(brought)}})):
+                runs.delete(str(run["id"]))
+
+    def plan(self, requests: Sequence[Request]) -> list[Detail]:
+        """List by name what a purge would take, make again or leave; nothing is changed."""
         wanted = self._foreseen(requests)
         images = self._source()
         named = {name for request in requests for name in self._references(request, images).values()}
-        found = [Item("source", name, "would be deleted", "by id") for name in sorted(named)]
-        for store in self.stores():
-            found += [Item(hit.store, hit.item, self._would(hit), hit.why) for hit in store.search(wanted)]
-        void = self._void_objects(wanted)
-        outputs = lineage.void_outputs(self.root, void, self._kept())
-        for output in (each for each in outputs if each.md5 not in void):
-            found.append(Item("DVC", f"{output.path} ({output.md5})", "would be deleted", "by lineage"))
-        void |= {output.md5 for output in outputs}
-        registry = models(self.params, self.root)
-        for each in self._void_models(registry, requests, void) if registry else ():
-            found.append(Item("MLflow", f"{each.kind} {each.item}", "would be deleted", each.why))
+        found = [Detail(SOURCE, name, Outcome.DELETED, "by id") for name in sorted(named)]
+        objects = self._objects()
+        hits = {store.name: self._search(store, wanted)[0] for store in objects}
+        ownership = Ownership(self.root, self._path, wanted, objects)
+        for store in objects:
+            for hit in hits[store.name]:
+                found.append(Detail(store.name, hit.item, *ownership.fate(hit, store)))
+        for other in self._others():
+            found += [self._judged(other, hit) for hit in self._search(other, wanted)[0]]
+        void = {bare(each.item) for each in found if each.outcome is Outcome.DELETED}
+        for output in ownership.lineage.void_outputs(void | self._named_lists(found), self._kept()):
+            if bare(output.md5) not in void:
+                fate = ownership.fate_of_output(output.md5)
+                found.append(Detail("DVC", f"{output.path} ({output.md5})", fate[0], "by lineage"))
+                void.add(bare(output.md5))
+        deletion = self._deletion()
+        for each in self._void_models(deletion, requests, void) if deletion else ():
+            outcome = Outcome.DELETED if each.ours else Outcome.KEPT_REPORTED
+            found.append(Detail("MLflow", f"{each.kind} {each.item}", outcome, each.why))
         current = in_production(self.desk.ledger)
         if current and any(not request.content for request in requests):
             model = f"the model in production, {current.weights[:12]}"
-            found.append(Item("MLflow and DVC", model, "would be deleted", "once its successor is promoted"))
+            found.append(Detail("MLflow and DVC", model, Outcome.DELETED, "once its successor is promoted"))
         return found
 
     def _foreseen(self, requests: Sequence[Request]) -> list[Wanted]:
         """Return what will identify samples: until their audit, what they look like is read from the data."""
         known = load_samples(mmap=True).samples.sample_ids
-        wanted = []
+        wanted, leaving = [], set()
         for request, each in zip(requests, wanted_of(requests, self.desk), strict=True):
             names = Recognition.of_remaining(request, each.key).among(known)
+            leaving |= set(names)
             content = Contents(self.desk.keys, self.params.split, names).of(request)
             pixels = each.pixels | {entry["pixels"] for entry in content}
             files = each.files | {entry["file"] for entry in content if "file" in entry}
             wanted.append(replace(each, pixels=pixels, files=files))
-        return wanted
+        return self._told_apart(wanted, leaving)[0]
 
-    def carry_out(self, requests: Sequence[Request]) -> list[Item]:
-        """Purge the samples of requests from everywhere; return the checklist."""
+    @staticmethod
+    def _named_lists(found: Iterable[Detail]) -> set[str]:
+        return {bare(each.item) for each in found if each.outcome is Outcome.MADE_AGAIN}
+
+    def carry_out(self, requests: Sequence[Request]) -> Checklist:
+        """Purge the samples of requests from everywhere, and say what became of each store.
+
+        No store that cannot be reached or read, and nothing that is somebody else's, ends it: that is a line
+        of the checklist. What is begun is written down, so a purge that was cut short is finished by the next
+        call. Called again for requests that were purged, it searches the stores that were left open, too.
+
+        Raises
+        ------
+        ExpungeError
+            If the originals cannot be taken out, or the split cannot be made again.
+        """
+        self._details, self._scans = [], Scans()
+        begun = Begun.of(self.root, (request.id for request in requests))
         wanted = wanted_of(requests, self.desk)
-        checklist = [self._originals(requests)]
-        held = self._void_objects(wanted)
-        outputs = lineage.void_outputs(self.root, held, self._kept())
-        void = held | {output.md5 for output in outputs}
+        lines = [self._originals(requests, begun)]
+        objects = self._objects()
+        lines += self._renew_pointers(wanted, objects, begun)
         self._split_again()
-        checklist += self._mlflow(requests, void)  # while DVC's objects still tell what is void
-        checklist += self._outputs(held, outputs)
-        checklist += self._checkpoints()
-        for store in self.stores():
-            for hit in store.search(wanted):
-                if self._deletable(hit):
-                    store.delete(hit.item)
-        checklist += self._left(wanted)
-        return [*checklist, *self._beyond_reach(void)]
-
-    def late_duplicates(self) -> None:
-        """Delete what Prefect keeps of duplicates that were submitted after the purge of what they name."""
-        rows = self.desk.rows()
-        purged = {row.request for row in rows if row.status in {Status.PURGED, Status.CLOSED}}
-        brought = _brought(self.desk, (row for row in rows if row.first in purged))
-        if brought and self.environ.get("PREFECT_API_URL"):
-            runs = FlowRuns(self.environ)
-            for run in list(runs.runs(flow_runs={"id": {"any_": sorted(brought)}})):
-                runs.delete(str(run["id"]))
-
-    def superseded(self, requests: Sequence[Request]) -> Iterator[Item]:
-        """Tell of each version that knew the samples whether it is still there."""
-        registry = models(self.params, self.root)
-        if registry is None:
-            yield Item("MLflow", "models", "not applicable: tracking is off", "EXPUNGE_TRACKING")
-            return
-        there = {version.version for version in registry.versions()}
-        bases = {base.version for base in _bases(requests) if base.version is not None}
-        for version in sorted(bases):
-            result = "retained: it was not deleted" if version in there else "deleted"
-            if version in there and self._seals:
-                result = self._sealed()
-            yield Item("MLflow", f"version {version}", result, "the registry's list of versions")
+        wanted, twins = self._told_apart(wanted)
+        lines += _twins(twins)
+        lines += self._purge_objects(wanted, requests, objects, begun)
+        lines += self._checkpoints()
+        for store in self._others():
+            lines += self._purge_store(store, wanted)
+        lines += [*self._unsearched(), *self._beyond_reach(begun, wanted)]
+        begun.open = sorted({line.store for line in lines if line.open})
+        begun.write()
+        checklist = Checklist(tuple(lines), tuple(self._details), tuple(begun.weights))
+        self._log(begun, checklist)
+        return checklist
 
     # the parts, in the order in which they happen
 
-    def _originals(self, requests: Sequence[Request]) -> Item:
+    def _originals(self, requests: Sequence[Request], begun: Begun) -> Line:
         split = self.params.split
-        name = f"source {split.path}"
-        kept = originals.why_kept(split.source)
-        if kept:
-            return Item(name, "originals", f"retained: {kept}", "split leaves out what was erased")
+        if kept := originals.why_kept(split.source):
+            return Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
+        tracked = [f"{self._path}"] if git.ask("ls-files", "--", self._path, root=self.root) else []
+        begun.add(files=[*tracked, *self._pointer_files()])
         images = self._source()
         references = {ref for request in requests for ref in self._references(request, images).values()}
         changed = originals.remove(split.source, Path(split.path), references)
-        if changed and Path(f"{split.path}.dvc").exists():
-            self._dvc("add", "--quiet", split.path)
-        return Item(name, f"{len(references)} originals", "deleted", f"by id, in {len(changed)} files")
+        return Line(
+            SOURCE, "originals, by id", Outcome.DELETED, len(references), f"{len(changed)} files changed"
+        )
+
+    def _pointer_files(self) -> list[str]:
+        tracking = {p.file for p in read_pointers(self.root).of(self._path) if p.current}
+        return sorted(tracking | {each.file for each in self._stage_records()})
+
+    def _stage_records(self) -> list[pointer.Pointer]:
+        """Records of a source that a stage makes, such as the working copy of the embedded images."""
+        found = pointer.pointers(self.root, self.params.split.path)
+        return [each for each in found if not each.file.endswith(".dvc")]
+
+    def _renew_pointers(
+        self, wanted: Sequence[Wanted], objects: list[Objects], begun: Begun
+    ) -> Iterator[Line]:
+        """Let the source's pointers name it as it is now, and bring what they name to where the old was."""
+        ownership = Ownership(self.root, self._path, wanted, objects)
+        cache = next(store for store in objects if isinstance(store, DvcCache))
+        for name in ownership.pointers.damaged:
+            self._details.append(Detail("DVC", name, Outcome.NOT_SEARCHED, "is damaged; restore it"))
+        if ownership.pointers.damaged:
+            count = len(ownership.pointers.damaged)
+            yield Line("DVC pointers", ".dvc files", Outcome.NOT_SEARCHED, count, "damaged")
+        renewed = 0
+        for tracked in pointers_of_source(ownership):
+            begun.add(objects=[bare(tracked.md5)] if self._is_stale(ownership, tracked.md5) else [])
+            try:
+                renewed += bring_up_to_date(ownership, cache, tracked, self.params.split.source)
+            except LookupError:
+                self._dvc("add", tracked.path)
+                renewed += 1
+        if self._stage_records():
+            renewed += len(pointer.bring_up_to_date(self.root, self.params.split.path))
+        if renewed:
+            yield Line("DVC pointers", "of the source", Outcome.MADE_AGAIN, renewed)
+
+    @staticmethod
+    def _is_stale(ownership: Ownership, md5: str) -> bool:
+        return any(ownership.is_erased(name) for name in ownership.files_of(md5) or {})
 
     def _split_again(self) -> None:
         """Rebuild ``data/split`` without the samples: its list of erased ones names them by now."""
-        self._dvc("repro", "--quiet", "--single-item", "split")
+        self._dvc("repro", "--single-item", "split")
 
-    def _void_objects(self, wanted: Sequence[Wanted]) -> set[str]:
-        """MD5s of DVC's objects that hold samples."""
-        samples = [replace(each, weights=frozenset()) for each in wanted]
-        hits = [hit for store in self._caches() for hit in store.search(samples)]
-        return {hit.item for hit in hits if not hit.shared}
+    def _told_apart(
+        self, wanted: Sequence[Wanted], leaving: Collection[str] = ()
+    ) -> tuple[list[Wanted], int]:
+        """Leave out what samples share with others that stay: who has the same pixels was not asked for.
 
-    def _outputs(self, held: set[str], outputs: Sequence[lineage.Output]) -> list[Item]:
-        """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
-        sealed = [output for output in outputs if self._seals and output.path.endswith(WEIGHTS)]
-        gone = [output for output in outputs if output not in sealed]
-        objects = held | {output.md5 for output in gone}
-        for path in (self.root / "data").glob("*/*"):  # wherever it lies: dvc.lock may have forgotten it
-            if path.name in lineage.PER_SAMPLE and digest(path) in objects:
-                path.unlink()
-        lineage.forget_in_lock(self.root / "dvc.lock", objects)
-        for store in self._caches():
-            for md5 in [*(objects - held), *held]:  # what tells of the others goes last
-                store.delete(md5)
-        by = "by content, as keyed digests, and by lineage: what dvc.lock of any commit says was made of it"
-        items = [Item("DVC cache and remotes", f"{len(objects)} objects", "deleted", by)]
-        if sealed:
-            items.append(Item("DVC", f"{len(sealed)} superseded weights", self._sealed(), "lineage"))
-        return items
-
-    def _checkpoints(self) -> list[Item]:
-        found = sorted((self.root / CHECKPOINTS).glob("*"))
-        for path in found:
-            path.unlink(missing_ok=True)
-        return [Item("checkpoints", f"{len(found)} files", "deleted", f"all of {CHECKPOINTS}")]
-
-    def _mlflow(self, requests: Sequence[Request], void: set[str]) -> list[Item]:
-        registry = models(self.params, self.root)
-        if registry is None:
-            return [Item("MLflow", "models", "not applicable: tracking is off", "")]
-        found = self._void_models(registry, requests, void)
-        sealed = [each for each in found if self._seals and each.kind != "artifacts"]
-        gone = [each for each in found if each not in sealed]
-        registry.delete(gone)
-        how = "runs that read or wrote void objects; the records of the runs stay"
-        items = [Item("MLflow", f"{len(gone)} models and files", "deleted", how)]
-        return items + ([Item("MLflow", f"{len(sealed)} models", self._sealed(), how)] if sealed else [])
-
-    def _left(self, wanted: Sequence[Wanted]) -> Iterator[Item]:
-        """Search every store once more: what the checklist says of a store is what is there afterwards."""
-        yield from left(self.stores(), wanted, Path(self.params.split.path))
-        yield from self.prefect()
-
-    def prefect(self) -> Iterator[Item]:
-        """Tell of what need not be searched of Prefect's."""
-        if not self.environ.get("PREFECT_API_URL"):
-            yield Item(
-                FlowRuns.name, "parameters, logs", "not applicable: no server is set", "PREFECT_API_URL"
-            )
-        how = "persist_result is off for every flow and task, whatever Prefect's settings say"
-        yield Item("Prefect results", "files", "not applicable: none are kept", how)
-
-    def _beyond_reach(self, void: set[str]) -> Iterator[Item]:
-        commits = lineage.commits_without_data(self.root, void)
-        if commits:
-            which = f"{len(commits)} commits, {commits[-1][:10]} to {commits[0][:10]}"
-            yield Item("Git", which, "kept; their data can no longer be restored", "dvc.lock of all commits")
-        if git.ask("ls-files", "--", self.params.split.path, root=self.root):
-            yield Item(
-                "Git history",
-                self.params.split.path,
-                "cannot be reached: earlier commits hold the originals; rewrite them with git filter-repo",
-                "git ls-files",
-            )
-        yield from unsearchable(self.root)
-        yield Item(
-            "copies elsewhere",
-            "backups, clones, downloads",
-            "cannot be reached: delete them where they are",
-            "not searched",
+        Returns
+        -------
+        wanted
+            Without the digests of pixels and files that samples which stay have, too.
+        count
+            How many digests of pixels were left out.
+        """
+        if not (SPLIT / "images.npy").exists():
+            return list(wanted), 0
+        split = load_samples(mmap=True)
+        rows = [row for row, name in enumerate(split.samples.sample_ids) if name not in leaving]
+        prints = {row: fingerprint(split.images[row]) for row in rows} if wanted else {}
+        shared: dict[int, set[int]] = {}
+        for number, each in enumerate(wanted):
+            if each.pixels:
+                shared[number] = {
+                    row
+                    for row, value in prints.items()
+                    if reference(each.key, "pixels", value) in each.pixels
+                }
+        staying = {row: split.samples.sources[row] for rows in shared.values() for row in rows}
+        if not staying:
+            return list(wanted), 0
+        source = self.params.split
+        files = originals.encoded(source.source, Path(source.path), sorted(set(staying.values())))
+        found = list(wanted)
+        for number, rows_of in shared.items():
+            each = found[number]
+            pixels = {reference(each.key, "pixels", prints[row]) for row in rows_of}
+            known = {_sha256(files[staying[row]]) for row in rows_of if staying[row] in files}
+            same = {reference(each.key, "file", value) for value in known}
+            found[number] = replace(each, pixels=each.pixels - pixels, files=each.files - same)
+        return found, sum(
+            len(before.pixels) - len(now.pixels) for before, now in zip(wanted, found, strict=True)
         )
 
-    def _void_models(self, registry: Models, requests: Sequence[Request], void: set[str]) -> list[Void]:
+    def _purge_objects(
+        self, wanted: Sequence[Wanted], requests: Sequence[Request], objects: list[Objects], begun: Begun
+    ) -> list[Line]:
+        """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
+        hits, lines = {}, []
+        for store in objects:
+            hits[store.name], line = self._search(store, wanted)
+            lines += [line] if line else []
+        answering = [store for store in objects if not any(line.store == store.name for line in lines)]
+        ownership = Ownership(self.root, self._path, wanted, answering, begun.objects)
+        doomed: dict[str, list[Hit]] = {
+            store.name: [hit for hit in hits[store.name] if self._goes(ownership, hit, store)]
+            for store in answering
+        }
+        held = {bare(hit.item) for found in doomed.values() for hit in found} | set(begun.objects)
+        held |= ownership.lineage.sources(self._path) & {bare(md5) for md5 in begun.objects}
+        keep = self._kept() | ownership.needed
+        outputs = ownership.lineage.void_outputs(held, keep)
+        sealed = {bare(o.md5) for o in outputs if self._seals and o.path.endswith(WEIGHTS)}
+        made = {bare(output.md5) for output in outputs}
+        going = {md5 for md5 in held | made if md5 not in keep} - sealed
+        going -= {md5 for md5 in made if ownership.fate_of_output(md5)[0] is not Outcome.DELETED}
+        weights = {bare(o.md5) for o in outputs if o.path.endswith(WEIGHTS)} - sealed
+        begun.add(objects=going, weights=self._digests(weights, answering))
+        lines += self._mlflow(requests, held | made)  # while DVC's objects still tell what is void
+        self._delete_in_workspace(ownership, going)
+        lineage.forget_in_lock(self.root / "dvc.lock", going | sealed)
+        for store in answering:
+            lines += self._delete_objects(store, ownership, doomed[store.name], going)
+        if sealed:
+            lines.append(Line("DVC", "superseded weights", Outcome.SEALED, len(sealed), self._sealed()))
+        emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
+        for store in answering:
+            left = self._left(store, ownership, wanted)
+            lines += [
+                line
+                for line in left
+                if line.outcome is not Outcome.NOTHING_FOUND or store.name not in emptied
+            ]
+        return lines
+
+    def _goes(self, ownership: Ownership, hit: Hit, store: Objects) -> bool:
+        return ownership.fate(hit, store)[0] is Outcome.DELETED
+
+    def _delete_objects(
+        self, store: Objects, ownership: Ownership, hits: Sequence[Hit], going: Collection[str]
+    ) -> Iterator[Line]:
+        """Delete from one store: first what was made of others, last the lists that tell of others."""
+        of_source = [hit for hit in hits if ownership.is_of_source(hit, store)]
+        try:
+            if of_source and isinstance(store, DvcRemote):
+                for pointer in pointers_of_source(ownership):
+                    if (self.root / pointer.file).exists():
+                        self._dvc("push", "--quiet", "--remote", store.remote, pointer.file)
+            yield from self._keep_elsewhere(store, ownership, of_source)
+            found = {hit.item for hit in hits} | {md5 for md5 in going if store.has(md5)}
+            found |= {f"{md5}.dir" for md5 in going if store.has(f"{md5}.dir")}
+            for item in sorted(found, key=lambda item: item.endswith(".dir")):
+                store.delete(item)
+            entries = ownership.lineage.entries.get(store.name, {})
+            void = [path for path, named in entries.items() if not named.isdisjoint(going)]
+            for path in void:
+                store.delete(path)
+        except (ExpungeError, OSError) as error:
+            yield self._failed(store.name, error)
+            return
+        if found or void:
+            for item in sorted(found):
+                self._details.append(
+                    Detail(store.name, item, Outcome.DELETED, "holds samples, or made of them")
+                )
+            yield Line(
+                store.name,
+                "objects and entries of the run cache, by content and by lineage",
+                Outcome.DELETED,
+                len(found) + len(void),
+            )
+
+    def _keep_elsewhere(self, store: Objects, ownership: Ownership, hits: Sequence[Hit]) -> Iterator[Line]:
+        """Put new lists beside those that other branches end with: what else they name stays within reach."""
+        count = 0
+        for hit in hits:
+            if (files := ownership.successor(hit.item)) is not None:
+                content, md5 = folder_list(files)
+                if isinstance(store, DvcCache):
+                    store.add_list(files)
+                else:
+                    store.put(content, md5)
+                why = f"another branch, tag or stash names it; {md5} is the same without the samples"
+                self._details.append(Detail(store.name, hit.item, Outcome.MADE_AGAIN, why))
+                count += 1
+        if count:
+            yield Line(
+                store.name,
+                "lists of the source's files that other branches, tags or stashes name",
+                Outcome.MADE_AGAIN,
+                count,
+                "the new lists are in the store; let the pointers there name them",
+            )
+
+    def _delete_in_workspace(self, ownership: Ownership, going: Collection[str]) -> None:
+        """Delete outputs of stages that are void, wherever they lie: dvc.lock may have forgotten them."""
+        outs = ownership.lineage.outs
+        for md5 in going:
+            for path in outs.get(md5, ()):
+                file = self.root / path
+                if file.is_file() and digest(file) == md5:
+                    file.unlink()
+
+    def _digests(self, weights: Iterable[str], stores: Sequence[Objects]) -> Iterator[str]:
+        """Digests of the tensors of DVC's objects that are weights, from whatever store has them."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from tasks.engine.weights import tensor_digest
+
+        for md5 in sorted(weights):
+            for store in stores:
+                try:
+                    yield tensor_digest(load(store.read(md5)))
+                    break
+                except (SafetensorError, ExpungeError, OSError):
+                    continue
+
+    def _mlflow(self, requests: Sequence[Request], void: set[str]) -> list[Line]:
+        try:
+            deletion = self._deletion()
+            if deletion is None:
+                return [Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")]
+            found = self._void_models(deletion, requests, void)
+            sealed = [each for each in found if self._seals and each.kind != "artifacts" and each.ours]
+            gone = [each for each in found if each.ours and each not in sealed]
+            deletion.delete(gone)
+        except (ExpungeError, OSError) as error:
+            return [self._failed("MLflow", error)]
+        scope = "models and files of runs that read or wrote void objects; the records of the runs stay"
+        foreign = [each for each in found if not each.ours]
+        self._details += [
+            Detail("MLflow", f"{each.kind} {each.item}", Outcome.KEPT_REPORTED, f"{each.why}; {FOREIGN}")
+            for each in foreign
+        ]
+        outcome = Outcome.DELETED if gone else Outcome.NOTHING_FOUND
+        lines = [Line("MLflow", scope, outcome, len(gone))]
+        if sealed:
+            lines.append(Line("MLflow", scope, Outcome.SEALED, len(sealed), self._sealed()))
+        if foreign:
+            meaning = MEANING[Outcome.KEPT_REPORTED]
+            lines.append(Line("MLflow", scope, Outcome.KEPT_REPORTED, len(foreign), meaning))
+        return lines
+
+    def _checkpoints(self) -> list[Line]:
+        found = list(checkpoints(self.root))
+        gone = [path for path, busy in found if not busy]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        outcome = Outcome.DELETED if gone else Outcome.NOTHING_FOUND
+        lines = [Line("checkpoints", "of trainings that are not at work", outcome, len(gone))]
+        if len(gone) < len(found):
+            why = "they go once their training has ended"
+            lines.append(
+                Line("checkpoints", "of trainings at work", Outcome.UNREACHABLE, len(found) - len(gone), why)
+            )
+        return lines
+
+    def _purge_store(self, store: Store, wanted: Sequence[Wanted]) -> list[Line]:
+        hits, failed = self._search(store, wanted)
+        judged = []
+        try:
+            for hit in hits:
+                detail = self._judged(store, hit)
+                if detail.outcome is Outcome.DELETED:
+                    store.delete(hit.item)
+                judged.append(detail)
+        except (ExpungeError, OSError) as error:
+            failed = self._failed(store.name, error)
+        return self._told(store, judged, failed)
+
+    def _left(self, store: Objects, ownership: Ownership, wanted: Sequence[Wanted]) -> list[Line]:
+        """Search a store of DVC's; what this repository should have deleted and did not is reported, too."""
+        hits, failed = self._search(store, wanted)
+        judged = []
+        for hit in hits:
+            outcome, why = ownership.fate(hit, store)
+            if outcome in {Outcome.DELETED, Outcome.MADE_AGAIN}:
+                outcome, why = Outcome.KEPT_REPORTED, f"{why}; it is this repository's, and still there"
+            judged.append(Detail(store.name, hit.item, outcome, why))
+        return self._told(store, judged, failed)
+
+    def _told(self, store: Store, judged: Sequence[Detail], failed: Line | None) -> list[Line]:
+        self._details += judged
+        lines = counted(judged, store.how, MEANING)
+        self._details += [
+            Detail(store.name, item, Outcome.NOT_SEARCHED, why) for item, why in store.unread.items()
+        ]
+        if store.unread:
+            count, meaning = len(store.unread), MEANING[Outcome.NOT_SEARCHED]
+            lines.append(Line(store.name, store.how, Outcome.NOT_SEARCHED, count, meaning))
+        if failed:
+            lines.append(failed)
+        return lines or [Line(store.name, store.how, Outcome.NOTHING_FOUND)]
+
+    def _search(self, store: Store, wanted: Sequence[Wanted]) -> tuple[list[Hit], Line | None]:
+        """Search a store to its end before anything is deleted; a line if that cannot be done."""
+        try:
+            return list(store.search(wanted)), None
+        except (ExpungeError, OSError) as error:
+            return [], self._failed(store.name, error)
+
+    def _failed(self, store: str, error: Exception) -> Line:
+        never = isinstance(error, UnsearchableError)
+        outcome = Outcome.NOT_SEARCHED if never else Outcome.UNREACHABLE
+        self._details.append(Detail(store, "", outcome, str(error)))
+        why = "it cannot be searched as it is set up" if never else "it does not answer; it is tried again"
+        return Line(store, "all of it", outcome, 0, why)
+
+    # stores
+
+    def _objects(self) -> list[Objects]:
+        return [DvcCache(self.root, self._scans), *remotes(self.root, self._scans)]
+
+    def _others(self) -> Iterator[Store]:
+        """Every store but DVC's objects; ``.expunge`` last, which the search itself writes to."""
+        yield Folder(WORKSPACE, self.root / "data", skip=self._our_records("data"))
+        resolved = (self.root / self.params.split.path).resolve()
+        if not self._is_walked(resolved):
+            yield Folder(SOURCE, resolved)
+        yield Folder(DVC_TEMPORARY, self.root / ".dvc/tmp")
+        try:
+            yield DvcState(self.root)
+        except ExpungeError as error:
+            yield Unopened("DVC state", error)
+        for name in MLFLOW:
+            if (self.root / name).is_dir():
+                yield Folder(f"MLflow files ({name})", self.root / name)
+        yield Folder(REST, self.root, skip=[*self._apart(), *self._our_records("")])
+        if self._files_are_elsewhere:
+            try:
+                if deletion := self._deletion():
+                    yield RunFiles(deletion)
+            except ExpungeError as error:
+                yield Unopened(RunFiles.name, error)
+        runs = FlowRuns(self.environ, self.root)
+        yield runs if runs.url else local_database(self.environ)
+        yield Folder(STATE_FOLDER, self.root / STATE)
+
+    def _is_walked(self, source: Path) -> bool:
+        """Whether the workspace, or the rest of the checkout, is searched where the source lies."""
+        root = self.root.resolve()
+        if not source.is_relative_to(root):
+            return False
+        first = source.relative_to(root).parts[:1]
+        return first not in {(each,) for each in self._apart() if each != "data"}
+
+    def _apart(self) -> tuple[str, ...]:
+        environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
+        return ("data", str(STATE), ".dvc", *MLFLOW, *CODE, *environments)
+
+    def _our_records(self, below: str) -> list[str]:
+        """The ledger and the certificates: they hold keyed digests, and are not searched as data."""
+        ledger = self.desk.ledger.name.partition("sqlite:///")[2]
+        found = [CERTIFICATES, *(f"{ledger}{end}" for end in ("", "-wal", "-shm", "-journal") if ledger)]
+        inside = [Path(below_root(self.root, each)) for each in found]
+        return [str(each.relative_to(below)) for each in inside if each.is_relative_to(below)]
+
+    @property
+    def _files_are_elsewhere(self) -> bool:
+        return self.params.tracking.uri.startswith(("http://", "https://"))
+
+    def _unsearched(self) -> Iterator[Line]:
+        """Tell of what is not searched, and why that is right or wrong."""
+        keyed = "they hold keyed digests, which say nothing without the request's key"
+        yield Line("ledger, certificates, keys", "not searched as data", Outcome.NOT_APPLICABLE, 0, keyed)
+        text = "the project's own text and installed packages, where a name stands as an example"
+        yield Line("code and virtual environments", "not searched", Outcome.NOT_APPLICABLE, 0, text)
+        how = "persist_result is off for every flow and task, whatever Prefect's settings say"
+        yield Line("Prefect results", "files", Outcome.NOT_APPLICABLE, 0, how)
+        yield Line(
+            "copies elsewhere",
+            "backups, clones, downloads",
+            Outcome.CANNOT_BE_REACHED,
+            0,
+            "delete them where they are",
+        )
+        if not (self.root / self.params.split.path).exists():
+            yield Line(SOURCE, "all of it", Outcome.NOT_SEARCHED, 0, "split.path is not there")
+
+    def _beyond_reach(self, begun: Begun, wanted: Sequence[Wanted]) -> Iterator[Line]:
+        own = lineage.Lineage.read(self.root, self._path, Pointers(), {})
+        if commits := own.commits_without_data(self.root, begun.objects):
+            why = "kept; what they name there was deleted from every store of DVC's that is listed as purged"
+            yield Line("Git", "dvc.lock of all commits", Outcome.NOT_APPLICABLE, len(commits), why)
+        yield from self._git(wanted)
+
+    def _git(self, wanted: Sequence[Wanted]) -> Iterator[Line]:
+        """Search Git's whole history; it is rewritten by nobody but the operator."""
+        store = GitHistory(self.root)
+        try:
+            held, limits = store.held(wanted), store.limits()
+        except (ExpungeError, OSError) as error:
+            yield self._failed("Git history", error)
+            return
+        shipped = sum(len(each.contents) for each in held if each.public)
+        own = [each for each in held if not each.public]
+        if shipped:
+            what = "of the public data set that is shipped with the project, not the operator's copy"
+            yield Line("Git history", f"files {what}", Outcome.NOT_APPLICABLE, shipped)
+        if own:
+            advice = how_to_rewrite(own, store.from_top(self.params.split.path))
+            for each in own:
+                why = "; ".join([each.why, *advice])
+                self._details.append(Detail("Git history", each.text, Outcome.KEPT_REPORTED, why))
+            count = sum(len(each.contents) for each in own)
+            why = (
+                "commits, or what they left, hold samples; expunge verify erasure prints how to rewrite them"
+            )
+            yield Line("Git history", store.how, Outcome.KEPT_REPORTED, count, why)
+        for limit in limits:
+            yield Line("Git history", "part of it", Outcome.NOT_SEARCHED, 0, limit)
+        if not held:
+            yield Line("Git history", store.how, Outcome.NOTHING_FOUND)
+
+    # models
+
+    def superseded(self, requests: Sequence[Request]) -> Iterator[Line]:
+        """Tell of the versions that knew the samples whether they are still there, and which are known."""
+        try:
+            yield from self._superseded(requests)
+        except ExpungeError as error:
+            yield self._failed("MLflow", error)
+        if any(_recorded_weights(request) is None for request in requests):
+            why = "only the models that batches started from are known by digest"
+            yield Line("models", "weights that learned samples", Outcome.NOT_SEARCHED, 0, why)
+
+    def _superseded(self, requests: Sequence[Request]) -> Iterator[Line]:
+        registry = models(self.params, self.root)
+        if registry is None:
+            yield Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
+            return
+        bases = {base.version for base in _bases(requests) if base.version is not None}
+        there = bases & {version.version for version in registry.versions()}
+        if len(there) < len(bases) or not bases:
+            outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
+            yield Line("MLflow", "versions that knew samples", outcome, len(bases - there))
+        if there:
+            outcome = Outcome.SEALED if self._seals else Outcome.KEPT_REPORTED
+            why = self._sealed() if self._seals else "they were not deleted"
+            yield Line("MLflow", "versions that knew samples", outcome, len(there), why)
+
+    def _deletion(self) -> Deletion | None:
+        registry = models(self.params, self.root)
+        if registry is None:
+            return None
+        from tasks.tracking.deletion import Deletion
+
+        return Deletion(registry, self.params.tracking.experiment, self.root)
+
+    def _void_models(self, deletion: Deletion, requests: Sequence[Request], void: set[str]) -> list[Void]:
         """Find MLflow's models and files that were made of void objects, or were the base of a batch.
 
         A base may be known by its weights only: an earlier purge took the split that it was trained on.
         """
         bases = {base.weights for base in _bases(requests)}
-        return registry.void(weights=bases, inputs=void, keep=self._weights_kept())
+        current = in_production(self.desk.ledger)
+        return deletion.find(weights=bases, inputs=void, keep={current.weights} if current else set())
 
     # what the parts share
 
@@ -341,11 +730,11 @@ class Purge:
 
     def _sealed(self) -> str:
         settings = settings_of(self.params)
-        return f"retained until {settings.seal_until}: {settings.seal_reason}"
+        return f"until {settings.seal_until}: {settings.seal_reason}"
 
-    def _caches(self) -> list[Objects]:
-        found = (remote for remote in remotes(self.root) if remote.why_unsearchable() is None)
-        return [DvcCache(self.root), *found]
+    @cached_property
+    def _path(self) -> str:
+        return below_root(self.root, self.params.split.path)
 
     def _source(self) -> ImageSet:
         split = self.params.split
@@ -362,19 +751,51 @@ class Purge:
         path = self.root / BASE / WEIGHTS
         return {digest(path)} if path.exists() else set()
 
-    def _weights_kept(self) -> set[str]:
-        current = in_production(self.desk.ledger)
-        return {current.weights} if current else set()
+    def _judged(self, store: Store, hit: Hit) -> Detail:
+        """What is to become of something that was found outside DVC's objects."""
+        outcome, why = Outcome.KEPT_REPORTED, hit.why
+        if store.name == WORKSPACE and self._public.has(Path(hit.item)):
+            return Detail(store.name, hit.item, Outcome.NOT_APPLICABLE, public.WHAT)
+        if hit.foreign or hit.item.startswith(EVENT):
+            why = f"{why}; {FOREIGN}"
+        elif store.name in {WORKSPACE, REST, SOURCE}:
+            if any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH):
+                outcome = Outcome.DELETED
+        elif store.name.startswith("MLflow files"):
+            if not self._own_runs.isdisjoint(Path(hit.item).parts):
+                outcome = Outcome.DELETED
+        elif store.name == DVC_TEMPORARY and self._is_at_work(Path(hit.item)):
+            outcome, why = Outcome.UNREACHABLE, f"{why}; an experiment is at work there"
+        elif store.name != "Prefect's local database":
+            outcome = Outcome.DELETED
+        return Detail(store.name, hit.item, outcome, why)
 
-    def _deletable(self, hit: Hit) -> bool:
-        if hit.shared:
-            return False
-        if hit.store not in {WORKSPACE, REST}:
-            return True
-        return any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH)
+    def _left_there(self, store: Store, hit: Hit) -> Detail:
+        """What a search finds that deletes nothing."""
+        judged = self._judged(store, hit)
+        if judged.outcome is Outcome.NOT_APPLICABLE:
+            return judged
+        return replace(judged, outcome=Outcome.KEPT_REPORTED)
 
-    def _would(self, hit: Hit) -> str:
-        return "would be deleted" if self._deletable(hit) else "would be made again or kept"
+    @cached_property
+    def _public(self) -> public.PublicFiles:
+        return public.PublicFiles(self.root)
+
+    @cached_property
+    def _own_runs(self) -> set[str]:
+        """MLflow's ids of the runs that this checkout sent."""
+        from tasks.core.files import read_json
+        from tasks.tracking import RUNS
+
+        return {str(read_json(path).get("run_id")) for path in (self.root / RUNS).glob("*.json")}
+
+    def _is_at_work(self, path: Path) -> bool:
+        return any(path.is_relative_to(each) and at_work(each) for each in checkouts(self.root)[1:])
+
+    def _log(self, begun: Begun, checklist: Checklist) -> None:
+        """Write down by name what the lines are about; the next purge deletes it if it names a sample."""
+        lines = (f"{d.store}\t{d.outcome}\t{d.item}\t{d.why}" for d in checklist.details)
+        write_text(self.root / FOLDER / f"{begun.requests[0]}.log", "\n".join([*lines, ""]))
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
@@ -387,44 +808,40 @@ class Purge:
             raise ExpungeError(f"dvc {arguments[0]} failed: {(errors or said or ['no reason given'])[0]}")
 
 
-def left(stores: Iterable[Store], wanted: Sequence[Wanted], source: Path) -> Iterator[Item]:
-    """Search stores; tell of each whether anything is left, and where."""
-    for store in stores:
-        hits = list(store.search(wanted))
-        if not hits:
-            yield Item(store.name, "samples", "nothing found", store.how)
-        for hit in hits:
-            reason = (
-                "shared with kept data" if hit.shared
-                else "of the source, see there" if source.name in hit.item
-                else "not the pipeline's; remove it by hand"
-            )  # fmt: skip
-            yield Item(hit.store, hit.item, f"retained: {reason}", hit.why)
-
-
-def _bases(requests: Iterable[Request]) -> Iterator[facts.Base]:
-    """Models, by version and weights, that had learned samples of requests."""
-    for request in requests:
-        for attempt in request.all_common(facts.Attempt):
-            if attempt.method != NOTHING_LEFT:
-                yield attempt.base
-
-
-def verify(purge: Purge, requests: Sequence[Request]) -> list[Item]:
+def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """Search every store for the samples of requests; nothing is changed."""
-    wanted = wanted_of(requests, purge.desk)
-    found = left(purge.stores(), wanted, Path(purge.params.split.path))
-    return [*found, *purge.prefect(), *purge.superseded(requests), *unsearchable(purge.root)]
-
-
-def unsearchable(root: Path) -> Iterator[Item]:
-    """Tell of the remotes that cannot be searched."""
-    for remote in remotes(root):
-        if why := remote.why_unsearchable():
-            yield Item(remote.name, "objects", f"cannot be reached: {why}", "not searched")
+    purge._details, purge._scans = [], Scans()
+    wanted, twins = purge._told_apart(wanted_of(requests, purge.desk))
+    lines, objects = _twins(twins), purge._objects()
+    answering = []
+    for store in objects:
+        _, failed = purge._search(store, wanted)
+        if failed:
+            lines.append(failed)
+        else:
+            answering.append(store)
+    ownership = Ownership(purge.root, purge._path, wanted, answering)
+    for store in answering:
+        lines += purge._left(store, ownership, wanted)
+    for other in purge._others():
+        hits, failed = purge._search(other, wanted)
+        left = [purge._left_there(other, hit) for hit in hits]
+        lines += purge._told(other, left, failed)
+    lines += [*purge._unsearched(), *purge._git(wanted), *purge.superseded(requests)]
+    return Checklist(tuple(lines), tuple(purge._details))
 
 
 def purgeable(requests: Iterable[Request]) -> list[Request]:
     """Return those whose purge is due: promoted and not on hold, or begun."""
-    due = {Status.PROMOTED, Status.PURGING}
-    return [each for each in requests if each.state.status in due and not each.state.held]
+    return [each for each in requests if each.state.status in DUE and not each.state.held]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _twins(count: int) -> list[Line]:
+    if not count:
+        return []
+    why = "samples that stay look exactly the same; what only looks like them is those samples' own"
+    return [Line("all stores", "pixels and image files", Outcome.KEPT_SHARED, count, why)]

@@ -10,7 +10,6 @@
 ``trace``               the way from a request to the weights, and back
 ``reconcile``           what the other stores say, beside the ledger
 ``repository``          Git, as far as processing needs it
-``prefect_runs``        Prefect's flow runs, over its API
 ``plain``               the stages run by ``dvc repro``, for processing without Prefect
 ======================  ==============================================================================
 """

@@ -9,6 +9,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.processing import checkout
 from tasks.processing.reconcile import differences
+from tasks.requests import pending
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import check
@@ -50,8 +51,11 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
         yield f"{name} failed: expunge show {row.request} tells why; then expunge retry, refuse or withdraw"
     if row.status is Status.VALIDATED and desk.settings.approval and not row.held:
         yield f"{name} waits for approval: expunge approve {row.request}"
-    if row.status is Status.RECEIVED:
+    if row.status is Status.RECEIVED and pending.is_kept(row.request):
         yield f"{name} is received and not resolved: make data/split readable (dvc repro split), then process"
+    elif row.status is Status.RECEIVED:
+        lost = f"{name} is received, and what it named is lost"
+        yield f"{lost}: have it submitted again, then expunge refuse {row.request}"
     if row.samples and not desk.keys.exists(row.request):
         yield f"{name}: its key is lost; restore it from the backup of the keys, or refuse it"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import secrets
 from pathlib import Path
 
@@ -19,13 +20,23 @@ from tasks.requests.desk import Desk
 
 NAME = STATE / "checkout"
 
+DRAWN = re.compile("[0-9a-f]{32}")
+
 
 def name_of(root: Path) -> str:
-    """Return the checkout's own name, made at the first call; a copy of it elsewhere has another."""
+    """Return the checkout's own name, made at the first call; a copy of it elsewhere has another.
+
+    Raises
+    ------
+    ExpungeError
+        If the file that holds what was drawn for it is damaged.
+    """
     path = root / NAME
     if not path.exists():
         write_text(path, f"{secrets.token_hex(16)}\n")
-    drawn = path.read_text(encoding="ascii").strip()
+    drawn = path.read_text(encoding="ascii", errors="replace").strip()
+    if not DRAWN.fullmatch(drawn):
+        raise ExpungeError(f"{path} is damaged; delete it, then: expunge settle --reason …")
     return hashlib.sha256(f"{drawn}\0{root.resolve()}".encode()).hexdigest()[:32]
 
 

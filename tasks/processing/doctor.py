@@ -6,18 +6,19 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
-from tasks.erasure.prefect_runs import FlowRuns
-from tasks.erasure.stores import DvcCache, remotes
+from tasks.erasure.stores.dvc import DvcCache, DvcRemote, remotes
+from tasks.erasure.stores.prefect import FlowRuns
 from tasks.processing import checkout, production
 from tasks.processing.repository import Repository
+from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import read_checked
+from tasks.requests.ledger import SKEW
 from tasks.requests.production import in_production, models
 
 State = Literal["well", "needs care", "not used"]
@@ -88,7 +89,7 @@ def _standing(desk: Desk) -> Finding:
 def _clock(desk: Desk) -> Finding:
     last = desk.ledger.last(())
     now = desk.clock()
-    if last and datetime.fromisoformat(last.at) > now + timedelta(minutes=5):
+    if last and last.at > stamp(now + SKEW):
         return Finding(
             "clock", "needs care", f"{now:%Y-%m-%dT%H:%MZ}; the last event is of {last.at[:16]}Z", "set it"
         )
@@ -171,20 +172,17 @@ def _remotes(root: Path) -> Iterator[Finding]:
         yield _tried(name, lambda remote=remote: _remote(remote))  # type: ignore[misc]
 
 
-def _remote(remote: object) -> Finding:
-    from tasks.erasure.stores import DvcRemote
-
-    assert isinstance(remote, DvcRemote)  # noqa: S101
-    if why := remote.why_unsearchable():
-        return Finding(remote.name, "needs care", why)
+def _remote(remote: DvcRemote) -> Finding:
+    remote.runs()  # raises what keeps it from being searched
     return Finding(remote.name, "well", "can be searched")
 
 
 def _prefect(environ: Mapping[str, str]) -> Finding:
-    if not environ.get("PREFECT_API_URL"):
-        return Finding("Prefect", "not used", "PREFECT_API_URL is not set")
-    next(iter(FlowRuns(environ).runs()), None)
-    return Finding("Prefect", "well", environ["PREFECT_API_URL"])
+    server = FlowRuns(environ)
+    if not server.url:
+        return Finding("Prefect", "not used", "no server is set, neither PREFECT_API_URL nor a profile's")
+    next(iter(server.runs()), None)
+    return Finding("Prefect", "well", server.url)
 
 
 def _disk(root: Path) -> Finding:

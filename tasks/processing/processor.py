@@ -20,8 +20,9 @@ import numpy as np
 from tasks.core.errors import BusyError, ExpungeError, UnavailableError
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
+from tasks.erasure.checklist import Checklist
 from tasks.erasure.fingerprints import Contents
-from tasks.erasure.pointer import pointers, why_it_comes_back
+from tasks.erasure.pointer import why_it_comes_back
 from tasks.erasure.purge import Purge, purgeable
 from tasks.metrics.pooled import Moments
 from tasks.processing import checkout, parameters, pooling, production, steplog
@@ -111,20 +112,21 @@ class Processor:
         problems = [*self._take_in()]
         if not self.desk.ledger.rows(only_open=True):
             self._check_tail()
-            return problems
+            return [*problems, *self._search_again()]
         self._check_record()
-        self.repository.refuse_changes(self._changed_by_a_purge())
+        self.repository.refuse_changes(self.purge().own_changes())
         checkout.ensure(self.desk, self.root, BY)
         check(Path(self._erased_list()), self.desk.keys)
         try:
-            self.purge().late_duplicates()
-        except UnavailableError as error:
+            self.purge().delete_flow_runs_of_duplicates()
+        except ExpungeError as error:
             problems.append(str(error))
         begun: set[tuple[str, Status]] = set()
         while left := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
             begun.add((left[0].id, left[0].status))
             problems += self._carry_on(left[0])
         problems += self._next_batch()
+        problems += self._search_again()
         problems += self._waiting_for_a_person(problems)
         try:
             self._anchor_tail()
@@ -133,11 +135,6 @@ class Processor:
         return problems
 
     # before anything is decided
-
-    def _changed_by_a_purge(self) -> list[str]:
-        """Return the tracked files that a purge which was cut short may have changed."""
-        purging = [row for row in self.desk.ledger.rows(only_open=True) if row.status is Status.PURGING]
-        return [each.file for each in pointers(self.root, self.params.split.path)] if purging else []
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""
@@ -631,17 +628,31 @@ class Processor:
         if part.status is Status.PROMOTED:  # from here on nobody can hold them
             part = part.record(self.desk, None, facts.Purging)
         checklist = purge.carry_out(part.requests)
-        paths = [self.params.split.path, f"{self.params.split.path}.dvc"]
-        commit = self._commit(part, "purged", f"Purge {len(ready)} request(s), {batch.id}", paths)
-        lines = tuple(facts.ChecklistLine.model_validate(item.as_json()) for item in checklist)
+        for alarm in checklist.alarms:
+            self.log(f"{batch.id}: {alarm}")
+        subject = f"Purge {len(part.requests)} request(s), {batch.id}"
+        commit = self._commit(part, "purged", subject, purge.own_changes())
         steplog.delete(batch.id)
-        return part.record(
-            self.desk, facts.Purge(checklist=lines, manifest=_manifest(), commit=commit), facts.Purged
-        )
+        return part.record(self.desk, _told(checklist, commit), facts.Purged)
 
     def purge(self) -> Purge:
         """Return what purges."""
         return Purge(self.root, self.params, self.desk, self.environ)
+
+    def _search_again(self) -> Iterator[str]:
+        """Finish what stores that did not answer have left open, and tell of what still is."""
+        purge = self.purge()
+        names = purge.open_requests()
+        if not names:
+            return
+        requests = [self.desk.show(name) for name in names]
+        checklist = purge.carry_out(requests)
+        if not checklist.open:
+            with self.desk.writing() as writer:
+                for batch in dict.fromkeys(request.batch for request in requests):
+                    writer.append(_told(checklist, self.repository.head), batch)
+        for store in checklist.open:
+            yield f"{store} could not be searched for what was erased; it is tried again in every run"
 
     def _close(self, batch: Batch) -> Batch:
         for request in batch.requests:
@@ -695,14 +706,7 @@ class Processor:
         done = self.repository.find(batch.id, step, requests) if step == "promoted" else None
         return done or self.repository.commit(
             subject,
-            [
-                *OURS,
-                *(
-                    path
-                    for path in paths
-                    if path == f"{self.params.split.path}.dvc" or self.repository.tracked(Path(path))
-                ),
-            ],
+            [*OURS, *paths],
             {
                 "Expunge-Batch": batch.id,
                 "Expunge-Step": step,
@@ -734,6 +738,14 @@ def _result(stages: Mapping[str, str] | Sequence[str]) -> str:
 
 def _manifest() -> dict[str, str]:
     return {name: digest(SPLIT / name, "sha256") for name in ("samples.csv", "manifest.csv")}
+
+
+def _told(checklist: Checklist, commit: str) -> facts.Purge:
+    """What the record tells of a purge."""
+    lines = tuple(facts.ChecklistLine.model_validate(line.as_json()) for line in checklist)
+    return facts.Purge(
+        checklist=lines, void_weights=tuple(checklist.weights), manifest=_manifest(), commit=commit
+    )
 
 
 def _shown(losses: Losses) -> str:

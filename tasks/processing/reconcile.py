@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
-from tasks.erasure.prefect_runs import FlowRuns
+from tasks.erasure.stores.prefect import FlowRuns
 from tasks.processing import production
 from tasks.processing.batches import in_progress
 from tasks.requests.chain import Event, Head
@@ -64,9 +64,10 @@ def _lies_on(anchor: Head, events: Sequence[Event]) -> bool:
 
 def _prefect(desk: Desk, environ: Mapping[str, str]) -> Iterator[str]:
     running = [batch for batch in in_progress(desk) if batch.status is Status.RUNNING]
-    if not environ.get("PREFECT_API_URL") or not running:
+    server = FlowRuns(environ)
+    if not server.url or not running:
         return
-    states = {str(run["id"]): str(run["state_type"]) for run in FlowRuns(environ).runs()}
+    states = {str(run["id"]): str(run["state_type"]) for run in server.runs()}
     for batch in running:
         attempt = batch.common(Attempt)
         flow = attempt.flow_run if attempt else None

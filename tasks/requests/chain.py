@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -112,8 +113,9 @@ class Event:
 
     def digest(self) -> str:
         """SHA-256 over everything but the hash itself."""
-        head = canonical([self.seq, self.at, self.kind, self.request])[:-1]
-        return hashlib.sha256(f'{head},{self.text},"{self.previous}"]'.encode()).hexdigest()
+        about = "null" if self.request is None else quoted(self.request)
+        content = f'[{self.seq},{quoted(self.at)},{quoted(self.kind)},{about},{self.text},"{self.previous}"]'
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
         """All fields, for ``--json`` and certificates."""
@@ -215,6 +217,6 @@ def check_chain(entries: Iterable[Event], anchors: Iterable[Anchor] = (), start:
             "restore the ledger from its backup"
         )
     at_start = wanted.get(start.seq)
-    if start.seq and at_start and at_start.head.hash != start.hash:
+    if at_start and at_start.head.hash != start.hash:
         raise ExpungeError(f"ledger: event {start.seq} is not the one that was anchored ({at_start.source})")
     return head

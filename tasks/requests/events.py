@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from tasks.requests.states import OPEN, Status, Transition, after
+from tasks.requests.states import OPEN, PURGES, Status, Transition, after
 
 S = Status
 
@@ -159,7 +159,7 @@ class Received(Fact, kind="received"):
 class Rejected(Fact, kind="rejected"):
     """It cannot be carried out as it was submitted."""
 
-    transition = Transition(after(S.RECEIVED), S.REJECTED)
+    transition = Transition(after(S.RECEIVED), S.REJECTED, on_hold=True)
 
     problems: tuple[ProblemRecord, ...] = ()
 
@@ -175,7 +175,7 @@ class Validated(Fact, kind="validated"):
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
     """
 
-    transition = Transition(after(S.RECEIVED), S.VALIDATED)
+    transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
 
     samples: Digests = ()
     already_erased_by: tuple[str, ...] = ()
@@ -279,10 +279,11 @@ class Extended(Decision, kind="extended"):
 class Held(Decision, kind="held"):
     """Nothing that cannot be undone happens to its samples.
 
-    ``standing``: the standing hold that caught it, if a person did not hold this very request.
+    ``standing``: the standing hold that caught it, if a person did not hold this very request. Several holds
+    can be on one request; it is said anew of those that are left when one has ended.
     """
 
-    transition = Transition(OPEN - {S.PURGING, S.PURGED}, None)
+    transition = Transition(OPEN - PURGES, None, on_hold=True, unpurged=True)
 
     standing: str | None = None
 
@@ -433,17 +434,20 @@ class ChecklistLine(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     store: str
-    item: str = ""
+    scope: str = ""
     outcome: str = ""
-    count: int | None = None
-    how: str = ""
+    count: int = 0
+    detail: str = ""
+    item: str = ""
     result: str = ""
+    how: str = ""
 
 
 class Purge(Fact, kind="batch-purged"):
     """The samples have left the data and the stores; ``checklist`` says of each what was found."""
 
     checklist: tuple[ChecklistLine, ...] = ()
+    void_weights: tuple[Digest, ...] = ()
     manifest: Mapping[str, str] = Field(default_factory=dict)
     commit: str | None = None
 

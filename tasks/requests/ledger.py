@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     MetaData,
     String,
     Table,
@@ -39,7 +40,7 @@ from tasks.requests import standing
 from tasks.requests.chain import Event, Head, canonical, now, stamp
 from tasks.requests.events import TRANSITIONS, Fact
 from tasks.requests.standing import BIG, Row
-from tasks.requests.states import State, state_of
+from tasks.requests.states import State, history
 
 Clock = Callable[[], datetime]
 
@@ -48,6 +49,9 @@ WAIT = 60
 
 SKEW = timedelta(minutes=5)
 """How far clocks may differ."""
+
+PAGE = 1000
+"""How many events are read at a time."""
 
 LOCK = 0x6578_7075_6E67_6531
 """PostgreSQL's number of the writer's lock: ``expunge1`` in ASCII."""
@@ -63,6 +67,9 @@ EVENTS = Table(
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
 )
+
+BY_KIND = Index("expunge_events_kind", EVENTS.c.kind, EVENTS.c.seq)
+"""Finds the few events of a kind among very many; the first release had no such index."""
 
 TRIGGERS = {
     "sqlite": [
@@ -121,7 +128,7 @@ class Writer:
     def state(self, request: str) -> State:
         """Where the request stands."""
         query = select(EVENTS.c.kind).where(EVENTS.c.request == request).order_by(EVENTS.c.seq)
-        return state_of(self._connection.execute(query).scalars(), TRANSITIONS, request)
+        return history(self._connection.execute(query).scalars(), TRANSITIONS)
 
     def rows(self, **filters: Any) -> list[Row]:
         """Where requests stand; the filters are those of :func:`tasks.requests.standing.rows`."""
@@ -129,7 +136,7 @@ class Writer:
 
     def rebuild_standing(self) -> None:
         """Make the table beside the events anew."""
-        standing.rebuild(self._connection, self.events(), self.head)
+        standing.rebuild(self._connection, _stream(self._connection), self.head)
 
 
 class Ledger:
@@ -198,6 +205,20 @@ class Ledger:
         with self._reading() as connection:
             return _read(connection, subject, kinds) if connection else []
 
+    @contextmanager
+    def streaming(self) -> Iterator[Iterator[Event]]:
+        """All events, oldest first, one after another: a long ledger need not fit into memory."""
+        with self._reading() as connection:
+            yield _stream(connection) if connection else iter(())
+
+    def passes(self, head: Head) -> bool:
+        """Whether the chain passes through what once was its end."""
+        with self._reading() as connection:
+            if connection is None:
+                return head == Head()
+            found = connection.execute(select(EVENTS.c.hash).where(EVENTS.c.seq == head.seq)).scalar()
+            return found == head.hash or head == Head()
+
     def after(self, seq: int) -> list[Event]:
         """Events that follow a number."""
         with self._reading() as connection:
@@ -223,7 +244,7 @@ class Ledger:
         """Return the requests whose row in the table beside the events is not what their events tell."""
         self.rows(request="")
         with self._reading() as connection:
-            return standing.differences(connection, _read(connection)) if connection else []
+            return standing.differences(connection, _stream(connection)) if connection else []
 
     def rebuild_standing(self) -> None:
         """Make the table beside the events anew."""
@@ -234,7 +255,7 @@ class Ledger:
     def _bring_up_to_date(connection: Connection, head: Head) -> None:
         standing.create(connection)
         if standing.upto(connection) != head:
-            standing.rebuild(connection, _read(connection), head)
+            standing.rebuild(connection, _stream(connection), head)
 
     def genesis(self) -> str | None:
         """Return the hash of the first event, by which ledgers are told apart; ``None`` before it."""
@@ -305,6 +326,8 @@ def _create(connection: Connection) -> None:
         EVENTS.create(connection)
         for statement in TRIGGERS[connection.dialect.name]:
             connection.execute(text(statement))
+    elif standing.upto(connection) is None:
+        BY_KIND.create(connection, checkfirst=True)
 
 
 def _head(connection: Connection) -> Head:
@@ -333,6 +356,10 @@ def _read(
         query = query.where(EVENTS.c.kind.in_(kinds))
     if after:
         query = query.where(EVENTS.c.seq > after)
-    names = ("seq", "at", "kind", "request", "previous", "hash")
-    found = connection.execute(query).mappings()
-    return [Event(text=row["body"], **{name: row[name] for name in names}) for row in found]
+    return [Event(*row) for row in connection.execute(query)]
+
+
+def _stream(connection: Connection) -> Iterator[Event]:
+    query = select(EVENTS).order_by(EVENTS.c.seq).execution_options(yield_per=PAGE)
+    for row in connection.execute(query):
+        yield Event(*row)

@@ -1,4 +1,4 @@
-"""Requests that were received while the data could not be read: what they name waits here to be resolved.
+"""Requests that were received while it could not be told what they name: that waits here to be resolved.
 
 The ledger names no sample, so the submission itself is kept until it is resolved, in a folder that Git
 ignores and that the purge searches; then it is deleted.
@@ -24,6 +24,11 @@ def waiting() -> Iterator[tuple[str, Path]]:
     """Yield the ids of the requests that wait, and their submissions."""
     for path in sorted(PENDING.glob("[0-9]*")) if PENDING.is_dir() else ():
         yield path.stem, path
+
+
+def is_kept(request: str) -> bool:
+    """Whether the submission of a request still waits here."""
+    return any(name == request for name, _ in waiting())
 
 
 def drop(request: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TypeVar
 
@@ -16,6 +19,14 @@ from tasks.requests.schema import Problem
 from tasks.requests.states import ENDED, NEXT, State
 
 F = TypeVar("F", bound=Fact)
+
+ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
+"""What a request's id looks like."""
+
+
+def new_id(at: datetime, suffix: str | None = None) -> str:
+    """Return an id such as ``20260501-9f86d081``: the day, and 32 random bits if no suffix is given."""
+    return f"{at:%Y%m%d}-{suffix or secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,18 @@ class Request:
             if isinstance(event.fact, facts.Behind | facts.Duplicate):
                 return event.fact.first or None
         return None
+
+    @property
+    def holds(self) -> Mapping[str, facts.Held]:
+        """Every hold that is on it, by the id of the standing hold; a person's own under the empty name."""
+        found: dict[str, facts.Held] = {}
+        for event in self.events:
+            match event.fact:
+                case facts.Held() as held:
+                    found[held.standing or ""] = held
+                case facts.Released(standing=standing):
+                    found.pop(standing or "", None)
+        return found
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -8,7 +8,7 @@ may happen is told by the events (:mod:`tasks.requests.states`). :func:`differen
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import (
     BigInteger,
@@ -62,9 +62,23 @@ UPTO = Table(
 """The event up to which the table is right."""
 
 
+_TELLING = frozenset(
+    fact.kind
+    for fact in (
+        facts.Received, facts.Validated, facts.Extended, facts.Behind, facts.Duplicate, facts.Advanced,
+        facts.Batched, facts.Unbatched,
+    )
+)  # fmt: skip
+"""Kinds of events that tell more of a row than its status; the others need not be read for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Where a request stands."""
+    """Where a request stands.
+
+    ``seq``: number of its first event, so that of two requests received at the same time the one that came
+    first is known.
+    """
 
     request: str
     seq: int
@@ -84,44 +98,51 @@ class Row:
         """Whether anything is still to be done."""
         return self.status not in ENDED
 
-    def after(self, event: Event, state: State) -> Row:
-        """Return the row after an event that led to a state."""
-        changed = replace(
-            self, seq=event.seq, status=state.status or self.status, before=state.before, held=state.held
-        )
+    def standing(self, state: State) -> Row:
+        """Return the row of a request that has come to a state."""
+        return replace(self, status=state.status or self.status, before=state.before, held=state.held)
+
+    def telling(self, event: Event) -> Row:
+        """Return the row with what an event tells beside the state."""
+        if event.kind not in _TELLING:
+            return self
         match event.fact:
             case facts.Received(received_at=received, due_at=due, requester=requester, ground=ground):
                 return replace(
-                    changed, received_at=received or event.at, due_at=due, requester=requester, ground=ground
+                    self, received_at=received or event.at, due_at=due, requester=requester, ground=ground
                 )
             case facts.Validated(samples=samples):
-                return replace(changed, samples=len(samples))
+                return replace(self, samples=len(samples))
             case facts.Extended(due_at=due):
-                return replace(changed, due_at=due or self.due_at)
+                return replace(self, due_at=due or self.due_at)
             case facts.Behind(first=first) | facts.Duplicate(first=first):
-                return replace(changed, first=first)
+                return replace(self, first=first or None)
             case facts.Advanced():
-                return replace(changed, first=None)
+                return replace(self, first=None)
             case facts.Batched(batch=batch):
-                return replace(changed, batch=batch)
+                return replace(self, batch=batch)
             case facts.Unbatched():
-                return replace(changed, batch=None)
-        return changed
+                return replace(self, batch=None)
+        return self
 
 
 def follow(entries: Iterable[Event]) -> dict[str, Row]:
     """Derive the rows from events, oldest first."""
     rows: dict[str, Row] = {}
     states: dict[str, State] = {}
+    led: dict[tuple[State, str], State] = {}  # most requests go the same way
     for event in entries:
-        if event.request is None or event.kind not in TRANSITIONS:
+        kind, name = event.kind, event.request
+        if name is None or kind not in TRANSITIONS:
             continue
-        name = event.request
-        state = states.get(name, State()).follow(event.kind, TRANSITIONS, name)
+        before = states.get(name, State())
+        state = led.get((before, kind))
+        if state is None:
+            state = led[before, kind] = before.after(kind, TRANSITIONS)
         states[name] = state
-        before = rows.get(name) or Row(name, event.seq, state.status or Status.RECEIVED)
-        rows[name] = before.after(event, state)
-    return rows
+        row = rows.get(name) or Row(name, event.seq, state.status or Status.RECEIVED)
+        rows[name] = row.telling(event)
+    return {name: row.standing(states[name]) for name, row in rows.items()}
 
 
 def create(connection: Connection) -> None:
@@ -157,7 +178,8 @@ def write(connection: Connection, event: Event, state: State) -> None:
     """Bring the row of an event's request up to date."""
     name = event.request or ""
     before = next(iter(rows(connection, request=name)), None)
-    row = (before or Row(name, event.seq, state.status or Status.RECEIVED)).after(event, state)
+    row = before or Row(name, event.seq, state.status or Status.RECEIVED)
+    row = row.telling(event).standing(state)
     if before is None:
         connection.execute(insert(STANDING).values(**_values(row)))
     else:
@@ -171,9 +193,12 @@ def rows(
     requester: str | None = None,
     batch: str | None = None,
     only_open: bool = False,
+    only_behind: bool = False,
 ) -> Iterator[Row]:
     """Read rows, in the order in which the requests came."""
-    query = select(STANDING).order_by(STANDING.c.received_at, STANDING.c.request)
+    query = select(*(STANDING.c[name] for name in Row.__slots__)).order_by(
+        STANDING.c.received_at, STANDING.c.seq
+    )
     for column, value in (
         (STANDING.c.request, request),
         (STANDING.c.requester, requester),
@@ -183,11 +208,10 @@ def rows(
             query = query.where(column == value)
     if only_open:
         query = query.where(STANDING.c.open.is_(True))
-    for found in connection.execute(query).mappings():
-        values = {name: found[name] for name in Row.__slots__}
-        values["status"] = Status(values["status"])
-        values["before"] = Status(values["before"]) if values["before"] else None
-        yield Row(**values)
+    if only_behind:
+        query = query.where(STANDING.c.status == str(Status.BEHIND))
+    for name, seq, status, before, *others in connection.execute(query):
+        yield Row(name, seq, Status(status), Status(before) if before else None, *others)
 
 
 def differences(connection: Connection, entries: Iterable[Event]) -> list[str]:
@@ -198,5 +222,5 @@ def differences(connection: Connection, entries: Iterable[Event]) -> list[str]:
 
 
 def _values(row: Row) -> dict[str, object]:
-    values = asdict(row)
+    values = {name: getattr(row, name) for name in Row.__slots__}
     return values | {"status": str(row.status), "before": row.before and str(row.before), "open": row.open}

@@ -46,6 +46,9 @@ OPEN = frozenset(Status) - ENDED
 UNDONE = frozenset({S.RECEIVED, S.VALIDATED, S.BEHIND, S.APPROVED, S.BATCHED, S.RUNNING, S.AUDITED})
 """Nothing has happened yet that could not be left undone: the model in production is as it was."""
 
+PURGES = frozenset({S.PURGING, S.PURGED})
+"""Its samples are leaving the data and the stores, or have left: nothing can be held any more."""
+
 FRUITLESS = frozenset({S.REJECTED, S.REFUSED, S.WITHDRAWN})
 """A request that ended so has erased nothing, and does not make a later one a duplicate."""
 
@@ -92,6 +95,8 @@ class Transition:
     undone
         Whether it may happen only while the model in production is as it was: to a request that failed,
         only if it failed before its batch was promoted.
+    unpurged
+        Whether it may happen to a request that failed only if it failed before its purge began.
     """
 
     sources: frozenset[Status]
@@ -100,6 +105,7 @@ class Transition:
     once: bool = False
     back: bool = False
     undone: bool = False
+    unpurged: bool = False
 
 
 def after(*sources: Status) -> frozenset[Status]:
@@ -141,15 +147,23 @@ class State:
                 f"failed after its batch was promoted; {kind!r} would leave copies that nobody purges: "
                 "expunge retry",
             )
+        if transition.unpurged and self.status is Status.FAILED and self.before in PURGES:
+            raise TransitionError(
+                request, f"failed after its purge had begun; {kind!r} comes too late: expunge retry"
+            )
         if self.held and not transition.on_hold:
-            waits = "" if kind == "held" else f"; {kind!r} waits for its release"
-            raise TransitionError(request, f"is on legal hold{waits}")
+            raise TransitionError(request, f"is on legal hold; {kind!r} waits for its release")
         if kind == "released" and not self.held:
             raise TransitionError(request, "is not on hold")
         if transition.once and kind in self.seen:
             raise TransitionError(request, f"has been {kind} before; that is possible once")
+        return self.after(kind, transitions)
+
+    def after(self, kind: str, transitions: Mapping[str, Transition]) -> State:
+        """Return the state that an event of this kind has led to, whatever allowed it when it happened."""
+        transition = transitions[kind]
         held = kind == "held" or (self.held and kind != "released")
-        target = self.before if transition.back else transition.target or self.status
+        target = (self.before if transition.back else transition.target) or self.status
         before = self.status if target is Status.FAILED and self.status is not target else self.before
         return State(target, held, before, self.seen | {kind})
 
@@ -159,4 +173,12 @@ def state_of(kinds: Iterable[str], transitions: Mapping[str, Transition], reques
     state = State()
     for kind in kinds:
         state = state.follow(kind, transitions, request)
+    return state
+
+
+def history(kinds: Iterable[str], transitions: Mapping[str, Transition]) -> State:
+    """Return where a request's events in the ledger have led; an earlier version may have allowed others."""
+    state = State()
+    for kind in kinds:
+        state = state.after(kind, transitions)
     return state

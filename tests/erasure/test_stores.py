@@ -12,8 +12,12 @@ import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import digest
+from tasks.erasure.checklist import Outcome
+from tasks.erasure.ownership import Ownership
 from tasks.erasure.search import Wanted
-from tasks.erasure.stores import DvcCache, DvcRemote, DvcState, Folder, Hit, Objects, kept_objects, remotes
+from tasks.erasure.stores import Hit
+from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, remotes
+from tasks.erasure.stores.folder import Folder
 from tasks.requests.keys import reference
 from tasks.requests.suppression import fingerprint
 from tests.erasure.test_lineage import ERASED, TWIN, TWIN_KEPT, chw, original, png, repository
@@ -45,12 +49,20 @@ def holding(contents: dict[str, bytes]) -> list[str]:
     return sorted(path for path, content in contents.items() if any(needle in content for needle in needles))
 
 
-def purge(store: Objects) -> list[Hit]:
-    hits = list(store.search(wanted()))
-    for hit in hits:
-        if not hit.shared:
+def purge(*stores: Objects) -> dict[Hit, Outcome]:
+    """Search stores, delete what is to go, and say of each hit what became of it."""
+    hits = [(store, hit) for store in stores for hit in store.search(wanted())]
+    ownership = Ownership(stores[0].root, "data/source", wanted(), list(stores))
+    fates = {}
+    for store, hit in hits:
+        fates[hit], _ = ownership.fate(hit, store)
+    for store, hit in hits:
+        if fates[hit] is Outcome.DELETED:
             store.delete(hit.item)
-    return hits
+            for path, named in ownership.lineage.entries.get(store.name, {}).items():
+                if hit.item.removesuffix(".dir") in named:
+                    store.delete(path)
+    return fates
 
 
 def test_nothing_is_left_in_cache_and_remote(repository: Repository) -> None:
@@ -60,13 +72,14 @@ def test_nothing_is_left_in_cache_and_remote(repository: Repository) -> None:
     stores = [DvcCache(repository.root), *remotes(repository.root)]
     assert [store.name for store in stores] == ["DVC cache", "DVC remote store"]
     shared = digest(repository.root / "data/source" / TWIN_KEPT)
+    fates = purge(*stores)
     for store in stores:
-        hits = purge(store)
+        hits = [hit for hit in fates if hit.store == store.name]
         assert len({hit.item for hit in hits}) == len(hits) == 5 + 1
-        assert [(hit.item, hit.why) for hit in hits if hit.shared] == [(shared, "shared with kept data")]
-        assert [hit.shared for hit in store.search(wanted())] == [True]
+        assert [hit.item for hit in hits if fates[hit] is Outcome.KEPT_SHARED] == [shared]
+        assert [hit.item for hit in store.search(wanted())] == [shared]
         store.delete("0" * 32)
-        store.delete(hits[0].item)
+        store.delete(next(hit.item for hit in hits if hit.item != shared))
     after = objects(repository)
     assert holding(after) == []
     gone = set(before) - set(after)
@@ -79,8 +92,7 @@ def test_nothing_is_left_in_cache_and_remote(repository: Repository) -> None:
 
 
 def test_what_is_kept_still_works(repository: Repository) -> None:
-    for store in (DvcCache(repository.root), *remotes(repository.root)):
-        purge(store)
+    purge(DvcCache(repository.root), *remotes(repository.root))
     workspace = repository.contents()
     assert repository.dvc("status").strip() == "Data and pipelines are up to date."
     repository.dvc("push", "--run-cache")
@@ -97,8 +109,7 @@ def test_what_is_kept_still_works(repository: Repository) -> None:
 
 
 def test_dvc_never_restores_what_is_gone(repository: Repository) -> None:
-    for store in (DvcCache(repository.root), *remotes(repository.root)):
-        purge(store)
+    purge(DvcCache(repository.root), *remotes(repository.root))
     for name in (ERASED, TWIN):  # as in a backup
         (repository.root / "data/source" / name).write_bytes(png(name))
     repository.dvc("add", "data/source")
@@ -107,16 +118,21 @@ def test_dvc_never_restores_what_is_gone(repository: Repository) -> None:
 
 
 def test_the_twin_of_a_kept_file_is_shared_only_while_that_is_kept(repository: Repository) -> None:
-    assert digest(repository.root / "data/source" / TWIN_KEPT) in kept_objects(repository.root, wanted())
+    shared = digest(repository.root / "data/source" / TWIN_KEPT)
+    cache = DvcCache(repository.root)
+    assert shared in Ownership(repository.root, "data/source", wanted(), [cache]).kept
     (repository.root / "data/source" / TWIN_KEPT).unlink()
     repository.dvc("add", "data/source")
-    assert not any(hit.shared for hit in DvcCache(repository.root).search(wanted()))
-    for path in (repository.root / ".dvc/cache").rglob("*.dir"):
-        path.unlink()
-    with pytest.raises(
-        ExpungeError, match=r"source\.dvc: its list of files is not in the cache; get it: dvc fetch"
-    ):
-        list(DvcCache(repository.root).search(wanted()))
+    assert Outcome.KEPT_SHARED not in purge(DvcCache(repository.root)).values()
+
+
+def test_a_pointer_whose_list_is_nowhere_stops_nothing_and_is_told(repository: Repository) -> None:
+    for folder in (repository.root / ".dvc/cache", repository.root.parent / "store"):
+        for path in folder.rglob("*.dir"):
+            path.unlink()
+    ownership = Ownership(repository.root, "data/source", wanted(), [DvcCache(repository.root)])
+    assert ownership.unknown == ["data/source.dvc"]
+    assert purge(DvcCache(repository.root)) != {}
 
 
 def test_damaged_objects_and_objects_of_dvc_2_are_searched(repository: Repository) -> None:
@@ -129,8 +145,10 @@ def test_damaged_objects_and_objects_of_dvc_2_are_searched(repository: Repositor
     old.parent.mkdir(exist_ok=True)
     old.write_bytes(png(ERASED))
     old.chmod(0o444)
-    hits = purge(DvcCache(repository.root))
+    hits = list(DvcCache(repository.root).search(wanted()))
     assert ("ab" + "c" * 30, "is the image file of a sample") in [(hit.item, hit.why) for hit in hits]
+    for hit in hits:
+        DvcCache(repository.root).delete(hit.item)
     assert not old.exists()
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import requests
 from prefect import flow, get_run_logger
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
 from tasks.core.errors import UnavailableError
-from tasks.erasure.prefect_runs import PATIENCE, FlowRuns
 from tasks.erasure.purge import Purge, wanted_of
 from tasks.erasure.search import Wanted
+from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns, settings
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
@@ -105,7 +106,7 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
     first, first_run, _ = brought(desk, catalogue)
     purge = Purge(root, cast("Any", None), desk, served)
     _, early, _ = brought(desk, catalogue)
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     with desk.writing() as writer:
         for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
             writer.append(facts.KINDS[kind].model_validate({"batch": "batch-1"}), first)
@@ -119,10 +120,112 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
         return {run["id"] for run in FlowRuns(served).runs()} & {first_run, early, late}
 
     assert there() == {first_run, early, late}
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     assert there() == {first_run}
-    purge.late_duplicates()
+    purge.delete_flow_runs_of_duplicates()
     FlowRuns(served).delete(first_run)
+
+
+def test_only_runs_of_our_own_flows_are_ours(served: dict[str, str]) -> None:
+    """Also when there are more than a page of them, and one holds a number that no server sends."""
+    name = "train/cat/page.png"
+    wanted = [Wanted(KEY, frozenset({reference(KEY, "id", name)}), frozenset(), frozenset())]
+    own = flow(name="submit-request")(says.fn)
+    runs = FlowRuns(served)
+    says(name, 0)
+    created = [own_run(served, own, {"name": name, "line": 0}) for _ in range(PAGE + 20)]
+    hits = [hit for hit in runs.search(wanted) if "parameters" in hit.why]
+    assert {hit.item for hit in hits if not hit.foreign} == set(created)
+    assert len([hit for hit in hits if hit.foreign]) == 1
+    for hit in runs.search(wanted):
+        runs.delete(hit.item)
+    until(lambda: not [hit for hit in runs.search(wanted) if "param" in hit.why], seconds=60, what="deletion")
+
+
+def own_run(served: dict[str, str], function: Any, parameters: dict[str, Any]) -> str:
+    """Create a run of a flow, which does not begin; return its id."""
+    url = served["PREFECT_API_URL"]
+    flow_id = requests.post(f"{url}/flows/", json={"name": function.name}, timeout=30).json()["id"]
+    body = {"flow_id": flow_id, "parameters": parameters, "state": {"type": "SCHEDULED"}}
+    answer = requests.post(f"{url}/flow_runs/", json=body, timeout=30)
+    return str(answer.json()["id"])
+
+
+@contextmanager
+def broken_at(*numbers: int, of: int) -> Iterator[str]:
+    """A server that is up and cannot send some of its flow runs; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200, True)
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if "flow_runs" not in self.path:
+                self._answer(200, {"events": []} if "events" in self.path else [])
+                return
+            which = range(asked["offset"], min(of, asked["offset"] + asked["limit"]))
+            broken = any(number in which for number in numbers)
+            runs = [{"id": str(n), "flow_id": "f", "name": "x", "parameters": {}} for n in which]
+            self._answer(500 if broken else 200, [] if broken else runs)
+
+        def _answer(self, status: int, value: Any) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_record_that_the_server_cannot_send_ends_no_search() -> None:
+    with broken_at(3, 401, of=450) as address:
+        runs = FlowRuns({"PREFECT_API_URL": address})
+        assert len(list(runs.runs())) == 448
+        assert set(runs.unread) == {"/flow_runs/filter, record 3", "/flow_runs/filter, record 401"}
+        assert runs.search([]) == []
+    with broken_at(*range(100), of=100) as address, pytest.raises(UnavailableError):
+        list(FlowRuns({"PREFECT_API_URL": address}).runs())
+
+
+def test_the_address_is_found_where_prefect_finds_it(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    assert settings(home, tmp_path) == {}
+    profiles = tmp_path / ".prefect/profiles.toml"
+    profiles.parent.mkdir()
+    profiles.write_text(
+        'active = "b"\n[profiles.a]\nPREFECT_API_URL = "http://a"\n[profiles.b]\nPREFECT_API_URL = "http://b"\n'
+    )
+    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://b"}
+    assert FlowRuns(home, tmp_path).url == "http://b"
+    assert settings(home | {"PREFECT_PROFILE": "a"}, tmp_path) == {"PREFECT_API_URL": "http://a"}
+    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://c"\nkey = "k"\n')
+    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://c", "PREFECT_API_KEY": "k"}
+    assert settings(home | {"PREFECT_API_URL": "http://d"}, tmp_path)["PREFECT_API_URL"] == "http://d"
+    profiles.write_text("= nothing")
+    (tmp_path / "prefect.toml").unlink()
+    assert settings(home, tmp_path) == {}
+
+
+def test_the_names_of_our_flows_are_those_of_the_flows() -> None:
+    import importlib
+
+    from prefect.flows import Flow
+
+    rooms = ("approval", "intake", "pipeline", "processing", "production")
+    found = [value for room in rooms for value in vars(importlib.import_module(f"flows.{room}")).values()]
+    assert {value.name for value in found if isinstance(value, Flow)} == FLOWS
 
 
 @contextmanager
@@ -153,7 +256,7 @@ def busy(times: int) -> Iterator[str]:
 
 
 def test_a_server_that_is_busy_is_asked_again_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.erasure.prefect_runs.PATIENCE", PATIENCE.new(backoff_factor=0))
+    monkeypatch.setattr("tasks.erasure.stores.prefect.PATIENCE", PATIENCE.new(backoff_factor=0))
     with busy(PATIENCE.status or 0) as address:
         assert list(FlowRuns({"PREFECT_API_URL": address}).runs()) == []
     with (

@@ -125,8 +125,8 @@ def test_sealed_weights_stay_until_their_date(checkout: Checkout, quick: Any) ->
     assert all(path.exists() for path in weights)
     purged = checkout.desk.show(request.id).common(facts.Purge)
     assert purged is not None
-    results = [line.result for line in purged.checklist]
-    assert "retained until 2027-12-31: a lawsuit" in results
+    sealed = [line for line in purged.checklist if line.outcome == "sealed"]
+    assert [line.detail for line in sealed] == ["until 2027-12-31: a lawsuit"]
 
 
 def test_superseded_weights_are_destroyed_by_default(checkout: Checkout, quick: Any) -> None:
@@ -170,7 +170,7 @@ def test_a_dry_run_lists_and_changes_nothing(checkout: Checkout) -> None:
     assert ("source", name) in {(item.store, item.item) for item in items}
     whole = {digest(Path("data/split", file)) for file in ("images.npy", "samples.csv", "manifest.csv")}
     assert whole <= {item.item for item in items if item.store == "DVC cache"}
-    made = [item.item for item in items if item.how == "by lineage"]
+    made = [item.item for item in items if item.why == "by lineage"]
     assert any(item.startswith("data/train/weights.safetensors") for item in made)
 
 
@@ -185,9 +185,10 @@ def test_verifying_finds_a_copy_anywhere_and_needs_the_key(checkout: Checkout, q
     Path("data/mia").mkdir(exist_ok=True)
     Path("data/mia/copy.bin").write_bytes(image)
     Path("best.bin").write_bytes(model)
-    found = {
-        Path(i.item).name for i in verify(purge, [checkout.desk.show(request.id)]) if "retained" in i.result
-    }
+    checklist = verify(purge, [checkout.desk.show(request.id)])
+    assert not checklist.holds
+    found = {Path(detail.item).name for detail in checklist.details if detail.outcome == "kept-reported"}
+    assert not any(name in str(line.as_json()) for name in found for line in checklist)
     assert {"notes.txt", "copy.bin", "best.bin"} <= found
     with pytest.raises(ExpungeError, match="give a reason"):
         checkout.desk.destroy_key(request.id, by="me", reason=" ")

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.core.errors import ExpungeError
 from tasks.processing.batches import choose, in_progress, open_batch
+from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Request
+from tasks.requests.desk import Desk
+from tasks.requests.request import Request
 from tasks.requests.settings import Settings
 from tests.requests.conftest import Clock, catalogue, clock, desk, root, submission
+
+ATTEMPT = facts.Attempt(attempt=1, method="none", base=facts.Base(weights="w"))
 
 __all__ = ["catalogue", "clock", "desk", "root"]
 
@@ -23,8 +28,8 @@ def test_a_batch_begins_with_enough_samples_or_an_old_request(
     first = requested(desk, catalogue, 1, 2)
     assert choose(desk.ready(), settings, clock()) == []
     second = requested(desk, catalogue, 3)
-    assert [r.id for r in choose(desk.ready(), settings, clock())] == [first.id, second.id]
-    alone = [desk.show(first.id)]
+    assert [row.request for row in choose(desk.ready(), settings, clock())] == [first.id, second.id]
+    alone = desk.rows(request=first.id)
     clock.forward(hours=21)
     assert choose(alone, settings, clock()) == []
     clock.forward(hours=1)
@@ -45,8 +50,12 @@ def test_the_limit_holds_back_the_youngest_but_never_all(
 ) -> None:
     young = requested(desk, catalogue, 1, at="2026-05-01T11:00:00Z")
     old = requested(desk, catalogue, 2, 3, at="2026-05-01T10:00:00Z")
-    assert [r.id for r in choose(desk.ready(), Settings(batch_size=1, batch_limit=2), clock())] == [old.id]
-    assert [r.id for r in choose(desk.ready(), Settings(batch_size=1, batch_limit=1), clock())] == [old.id]
+    assert [row.request for row in choose(desk.ready(), Settings(batch_size=1, batch_limit=2), clock())] == [
+        old.id
+    ]
+    assert [row.request for row in choose(desk.ready(), Settings(batch_size=1, batch_limit=1), clock())] == [
+        old.id
+    ]
     assert len(choose(desk.ready(), Settings(batch_size=1, batch_limit=3), clock())) == 2
     assert young.id != old.id
 
@@ -55,14 +64,14 @@ def test_requests_of_a_batch_go_on_together_and_those_elsewhere_apart(
     desk: Desk, catalogue: Catalogue
 ) -> None:
     both = [requested(desk, catalogue, row) for row in (1, 2)]
-    batch = open_batch(desk, both)
+    batch = open_batch(desk, [each.id for each in both])
     assert desk.ready() == []
-    assert [found.names for found in in_progress(desk.requests())] == [batch.names]
-    batch.record(desk, "started", method="none")
-    desk.decide("held", both[0].id, by="me", reason="a lawsuit")
-    batch.record(desk, "failed", error="no")
-    desk.decide("retried", both[1].id, by="me")
-    found = {tuple(group.names): str(group.status) for group in in_progress(desk.requests())}
+    assert [found.names for found in in_progress(desk)] == [batch.names]
+    batch.record(desk, ATTEMPT, facts.Started)
+    desk.decide(facts.Held(by="me", reason="a lawsuit"), both[0].id)
+    batch.record(desk, facts.Failure(step="running"), facts.Failed)
+    desk.decide(facts.Retried(by="me"), both[1].id)
+    found = {tuple(group.names): str(group.status) for group in in_progress(desk)}
     assert found == {(both[0].id,): "failed", (both[1].id,): "running"}
 
 
@@ -70,7 +79,7 @@ def test_what_another_batch_erased_no_longer_remains(desk: Desk, catalogue: Cata
     request = requested(desk, catalogue, 1, 2)
     assert len(request.remaining) == 2
     with desk.ledger.writing() as writer:
-        writer.append("covered", request.id, batch="b", samples=[min(request.remaining)])
+        writer.append(facts.Covered(batch="b", samples=(min(request.remaining),)), request.id)
     after = desk.show(request.id)
     assert after.remaining == {max(request.remaining)}
     assert after.count == 2
@@ -78,8 +87,10 @@ def test_what_another_batch_erased_no_longer_remains(desk: Desk, catalogue: Cata
 
 def test_all_or_none_of_a_batch_move(desk: Desk, catalogue: Catalogue) -> None:
     first, second = (requested(desk, catalogue, row) for row in (1, 2))
-    batch = open_batch(desk, [first])
+    batch = open_batch(desk, [first.id])
     stale = type(batch)(batch.id, (*batch.requests, second))
-    with pytest.raises(Exception, match="'started' can happen only"):
-        stale.record(desk, "started", method="none")
+    before = desk.ledger.head()
+    with pytest.raises(ExpungeError, match="'started' can happen only"):
+        stale.record(desk, ATTEMPT, facts.Started)
     assert str(desk.show(first.id).state.status) == "batched"
+    assert desk.ledger.head() == before  # nor is the batch's own event kept

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from tasks.erasure import originals as _originals
-from tasks.erasure import purge, stores
+from tasks.erasure import purge
+from tasks.erasure.checklist import Line
+from tasks.erasure.stores import dvc as stores
 from tasks.processing import parameters, production
 from tasks.processing import processor as processing
 from tasks.processing.batches import Batch
@@ -172,7 +174,7 @@ def test_a_purge_that_was_killed_half_way_still_finds_all_that_was_made_of_the_s
     left = [deletions]
     delete = stores.Objects.delete
 
-    def mlflow(self: purge.Purge, requests: Any, void: set[str]) -> list[purge.Item]:
+    def mlflow(self: purge.Purge, requests: Any, void: set[str]) -> list[Line]:
         told.append(void)
         if deletions == 0 and len(told) == 1:
             raise Killed

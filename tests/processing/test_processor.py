@@ -137,8 +137,8 @@ def test_no_weights_survive_but_those_in_production_however_many_requests(
     purge = Purge(checkout.root, load(), checkout.desk, {})
     for request in requests:
         items = verify(purge, [checkout.desk.show(request)])
-        assert [item for item in items if item.result.startswith("retained")] == []
-        assert [item.result for item in items if item.item.startswith("version ")] == ["deleted"]
+        assert [line for line in items if not line.holds] == []
+        assert [line.outcome for line in items if line.scope.startswith("versions ")] == ["deleted"]
 
 
 def test_a_second_request_for_the_same_sample_during_processing_is_covered(

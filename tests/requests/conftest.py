@@ -8,16 +8,23 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
+from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.events import Fact
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
+from tasks.requests.request import Request
 from tasks.requests.settings import Settings
+from tasks.requests.standing import Row
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -79,6 +86,60 @@ def submission(**changes: object) -> bytes:
         "samples": {"id": ["train/3.png"]},
     } | changes
     return json.dumps({key: item for key, item in value.items() if item is not None}).encode()
+
+
+LIFE: tuple[Fact, ...] = (
+    facts.Batched(batch="b"),
+    facts.Started(batch="b"),
+    facts.Audited(batch="b"),
+    facts.Promoted(batch="b"),
+    facts.Purging(batch="b"),
+    facts.Purged(batch="b"),
+    facts.Closed(batch="b"),
+)
+"""What processing tells of a request that was validated, until it is closed."""
+
+
+def submit(desk: Desk, catalogue: Catalogue | None, **changes: object) -> Request:
+    return desk.submit(submission(**changes), "a.json", catalogue, channel="cli").request
+
+
+def go_on(desk: Desk, request: Request, *told: Fact) -> Request:
+    """Append events as the processing does."""
+    with desk.writing() as writer:
+        for fact in told:
+            writer.append(fact, request.id)
+    return desk.show(request.id)
+
+
+def row_of(desk: Desk, request: Request) -> Row:
+    (found,) = desk.rows(request=request.id)
+    return found
+
+
+def without(catalogue: Catalogue, *ids: str) -> Catalogue:
+    """The catalogue after samples have left the data."""
+    by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
+    labels = {name: label for name, label in catalogue.labels.items() if name not in ids}
+    there = {name: found for name, found in by_name.items() if found}
+    return replace(catalogue, by_name=there, labels=labels)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/folder/ledger.db"
+        return
+    server: str = request.getfixturevalue("postgresql")
+    yield server
+    with create_engine(server, poolclass=NullPool).begin() as connection:
+        for table in ("expunge_events", "expunge_standing", "expunge_standing_upto"):
+            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
+
+
+@pytest.fixture
+def ledger(url: str, clock: Clock) -> Ledger:
+    return Ledger(url, clock)
 
 
 @pytest.fixture(scope="session")

@@ -2,41 +2,21 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tasks.core.errors import ExpungeError
+from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
-from tasks.requests.desk import Desk, Request
+from tasks.requests.chain import check_chain
+from tasks.requests.desk import Desk, urgency
 from tasks.requests.keys import reference
-from tasks.requests.ledger import check_chain
-from tests.requests.conftest import Clock, submission
+from tasks.requests.request import Request
+from tests.requests.conftest import LIFE, Clock, go_on, row_of, submission, submit, without
 
 RISK = timedelta(days=7)
 TEST_SAMPLE = "is a test sample, which no model was trained on; remove it from the source instead"
-
-
-def submit(desk: Desk, catalogue: Catalogue, **changes: object) -> Request:
-    return desk.submit(submission(**changes), "a.json", catalogue, channel="cli").request
-
-
-def go_on(desk: Desk, request: Request, *kinds: str) -> Request:
-    """Append events as the processing will."""
-    with desk.ledger.writing() as writer:
-        for kind in kinds:
-            writer.append(kind, request.id)
-    return desk.show(request.id)
-
-
-LIFE = ("batched", "started", "audited", "promoted", "purged", "closed")
-
-
-def without(catalogue: Catalogue, *ids: str) -> Catalogue:
-    """The catalogue after samples have left the data."""
-    by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
-    return replace(catalogue, by_name={name: found for name, found in by_name.items() if found})
 
 
 def test_a_good_request_is_received_and_validated(desk: Desk, catalogue: Catalogue) -> None:
@@ -46,17 +26,18 @@ def test_a_good_request_is_received_and_validated(desk: Desk, catalogue: Catalog
     assert [event.kind for event in request.events] == ["received", "validated"]
     assert request.count == 3
     assert request.due_at == "2026-06-01T09:30:00.000000Z"
-    body = request.events[0].body
-    assert body["requester"] == "crm:4711"
-    assert body["ground"] == "consent-withdrawn"
-    assert body["received_at"] == "2026-05-01T09:30:00.000000Z"
+    received = request.events[0].fact
+    assert isinstance(received, facts.Received)
+    assert received.requester == "crm:4711"
+    assert received.ground == "consent-withdrawn"
+    assert received.received_at == "2026-05-01T09:30:00.000000Z"
     check_chain(desk.ledger.events())
 
 
 def test_the_ledger_names_samples_by_keyed_digests_alone(desk: Desk, catalogue: Catalogue) -> None:
     request = submit(desk, catalogue, samples={"class": ["cat"]})
     key = desk.keys.load(request.id)
-    ids = [f"train/{row}.png" for row in (0, 2, 4, 6, 8, 10)]
+    ids = [f"train/{number}.png" for number in (0, 2, 4, 6, 8, 10)]
     assert request.digests["id"] == {reference(key, "id", sample_id) for sample_id in ids}
     assert "train" not in json.dumps([event.as_json() for event in request.events])
 
@@ -109,7 +90,7 @@ def test_times_are_held_against_the_clock(desk: Desk, catalogue: Catalogue, cloc
     assert submit(desk, catalogue, due_at="2026-05-03T00:00:00Z").due_at == "2026-05-03T00:00:00.000000Z"
     clock.forward(days=400)
     old = submit(desk, catalogue, samples={"index": [1]})
-    assert old.urgency(clock(), RISK) == "overdue"
+    assert urgency(row_of(desk, old), clock(), RISK) == "overdue"
 
 
 def test_a_month_ends_with_its_last_day(desk: Desk, catalogue: Catalogue, clock: Clock) -> None:
@@ -118,14 +99,30 @@ def test_a_month_ends_with_its_last_day(desk: Desk, catalogue: Catalogue, clock:
     assert request.due_at == "2026-02-28T10:00:00.000000Z"
 
 
-def test_the_same_samples_again_are_a_duplicate_at_every_stage(desk: Desk, catalogue: Catalogue) -> None:
+def test_the_same_samples_again_wait_behind_the_first_at_every_stage(
+    desk: Desk, catalogue: Catalogue
+) -> None:
     first = submit(desk, catalogue, samples={"id": ["train/3.png", "train/4.png"]})
-    for kind in (None, *LIFE):
-        if kind:
-            go_on(desk, first, kind)
+    for fact in (None, *LIFE[:-1]):
+        if fact:
+            go_on(desk, first, fact)
         again = submit(desk, catalogue, samples={"index": [4], "path": ["train.parquet#3"]})
-        assert (again.state.status, again.first) == ("duplicate", first.id)
-        assert not desk.keys.exists(again.id)
+        assert [event.kind for event in again.events] == ["received", "validated", "behind"]
+        assert (again.state.status, again.first) == ("behind", first.id)
+        assert row_of(desk, again).first == first.id
+        assert desk.keys.exists(again.id)  # if the first comes to nothing, this one takes its place
+
+
+def test_the_same_samples_again_are_a_duplicate_once_the_first_is_closed(
+    desk: Desk, catalogue: Catalogue
+) -> None:
+    samples = {"id": ["train/3.png", "train/4.png"]}
+    first = submit(desk, catalogue, samples=samples)
+    go_on(desk, first, *LIFE)
+    again = submit(desk, without(catalogue, *samples["id"]), samples=samples)
+    assert [event.kind for event in again.events] == ["received", "duplicate"]
+    assert (again.state.status, again.first) == ("duplicate", first.id)
+    assert not desk.keys.exists(again.id)
 
 
 def test_what_was_erased_and_is_gone_is_a_duplicate_by_any_name(desk: Desk, catalogue: Catalogue) -> None:
@@ -137,7 +134,9 @@ def test_what_was_erased_and_is_gone_is_a_duplicate_by_any_name(desk: Desk, cata
         assert (again.state.status, again.first) == ("duplicate", first.id)
     more = submit(desk, left, samples={"id": ["train/3.png", "train/5.png"]})
     assert (more.state.status, more.count) == ("validated", 1)
-    assert more.events[1].body["already_erased_by"] == [first.id]
+    validated = more.latest(facts.Validated)
+    assert validated is not None
+    assert validated.already_erased_by == (first.id,)
     unknown = desk.submit(submission(samples={"id": ["train/77.png"]}), "a.json", left, channel="cli")
     assert unknown.request.state.status == "rejected"
 
@@ -151,7 +150,7 @@ def test_once_a_key_is_destroyed_its_request_recognises_nothing(desk: Desk, cata
 @pytest.mark.parametrize("end", ["refused", "rejected"])
 def test_a_request_that_came_to_nothing_can_be_made_again(desk: Desk, catalogue: Catalogue, end: str) -> None:
     if end == "refused":
-        desk.decide("refused", submit(desk, catalogue).id, by="me", reason="no identity")
+        desk.decide(facts.Refused(by="me", reason="no identity"), submit(desk, catalogue).id)
     else:
         submit(desk, catalogue, ground="why")
     assert submit(desk, catalogue).state.status == "validated"
@@ -174,7 +173,7 @@ def test_one_of_many_simultaneous_submissions_is_first(desk: Desk, catalogue: Ca
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(str(request.state.status) for request in found) == ["duplicate"] * 5 + ["validated"]
+    assert sorted(str(request.state.status) for request in found) == ["behind"] * 5 + ["validated"]
     (first,) = (request.id for request in found if request.state.status == "validated")
     assert {request.first for request in found} == {None, first}
     check_chain(desk.ledger.events())
@@ -182,29 +181,33 @@ def test_one_of_many_simultaneous_submissions_is_first(desk: Desk, catalogue: Ca
 
 def test_decisions_are_recorded_with_who_and_why(desk: Desk, catalogue: Catalogue) -> None:
     request = submit(desk, catalogue)
-    held = desk.decide("held", request.id, by="dpo", reason="  court\n case 7 ")
+    held = desk.decide(facts.Held(by="dpo", reason="  court\n case 7 "), request.id)
     assert held.state.held
-    assert held.events[-1].body == {"by": "dpo", "reason": "court case 7"}
+    assert held.events[-1].raw == {"by": "dpo", "reason": "court case 7"}
     assert held.next == "on legal hold until released"
-    assert not desk.decide("released", request.id, by="dpo", reason="settled").state.held
-    assert desk.decide("approved", request.id, by="dpo").state.status == "approved"
+    assert not desk.decide(facts.Released(by="dpo", reason="settled"), request.id).state.held
+    assert desk.decide(facts.Approved(by="dpo"), request.id).state.status == "approved"
 
 
-@pytest.mark.parametrize("kind", ["refused", "held", "extended"])
-def test_a_decision_against_the_requester_needs_a_reason(desk: Desk, catalogue: Catalogue, kind: str) -> None:
+@pytest.mark.parametrize("decision", [facts.Refused, facts.Withdrawn, facts.Held, facts.Extended])
+def test_a_decision_against_the_requester_needs_a_reason(
+    desk: Desk, catalogue: Catalogue, decision: type[facts.Decision]
+) -> None:
     request = submit(desk, catalogue)
     with pytest.raises(ExpungeError, match="give a reason"):
-        desk.decide(kind, request.id, by="me", reason=" \n ")
+        desk.decide(decision(by="me", reason=" \n "), request.id)
     assert desk.show(request.id) == request
 
 
 def test_a_due_date_moves_once_by_two_months(desk: Desk, catalogue: Catalogue) -> None:
     request = submit(desk, catalogue)
-    assert desk.decide("extended", request.id, by="me", reason="many").due_at == "2026-08-01T09:30:00.000000Z"
+    many = facts.Extended(by="me", reason="many")
+    assert desk.decide(many, request.id).due_at == "2026-08-01T09:30:00.000000Z"
+    assert row_of(desk, request).due_at == "2026-08-01T09:30:00.000000Z"
     with pytest.raises(ExpungeError, match="possible once"):
-        desk.decide("extended", request.id, by="me", reason="many")
+        desk.decide(many, request.id)
     with pytest.raises(ExpungeError, match=r"^request '?nope'? is not in the ledger"):
-        desk.decide("extended", "nope", by="me", reason="many")
+        desk.decide(many, "nope")
 
 
 def test_urgency_follows_the_clock_and_ends_with_the_request(
@@ -214,20 +217,21 @@ def test_urgency_follows_the_clock_and_ends_with_the_request(
     seen = []
     for days in (0, 23, 1, 6, 1):
         clock.forward(days=days)
-        seen.append(request.urgency(clock(), RISK))
+        seen.append(urgency(row_of(desk, request), clock(), RISK))
     assert seen == ["on time", "on time", "at risk", "at risk", "overdue"]
-    assert go_on(desk, request, *LIFE).urgency(clock(), RISK) == "-"
+    go_on(desk, request, *LIFE)
+    assert urgency(row_of(desk, request), clock(), RISK) == "-"
 
 
 def test_only_what_may_be_processed_is_ready(desk: Desk, catalogue: Catalogue) -> None:
-    requests = [submit(desk, catalogue, samples={"index": [row]}) for row in range(5)]
-    desk.decide("approved", requests[1].id, by="me")
-    desk.decide("held", requests[2].id, by="me", reason="court")
-    desk.decide("refused", requests[3].id, by="me", reason="no identity")
-    go_on(desk, requests[4], "batched")
-    assert [request.id for request in desk.ready()] == [requests[0].id, requests[1].id]
+    requests = [submit(desk, catalogue, samples={"index": [number]}) for number in range(5)]
+    desk.decide(facts.Approved(by="me"), requests[1].id)
+    desk.decide(facts.Held(by="me", reason="court"), requests[2].id)
+    desk.decide(facts.Refused(by="me", reason="no identity"), requests[3].id)
+    go_on(desk, requests[4], LIFE[0])
+    assert [each.request for each in desk.ready()] == [requests[0].id, requests[1].id]
     gated = Desk(desk.ledger, desk.keys, desk.settings.model_copy(update={"approval": True}), desk.clock)
-    assert [request.id for request in gated.ready()] == [requests[1].id]
+    assert [each.request for each in gated.ready()] == [requests[1].id]
 
 
 def test_an_unknown_request_is_one_line(desk: Desk) -> None:

@@ -6,7 +6,6 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,32 +15,30 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from tasks.core.errors import ExpungeError
-from tasks.requests.ledger import GENESIS, Head, Ledger, check_chain
+from tasks.requests import events as facts
+from tasks.requests.chain import GENESIS, Anchor, Head, check_chain
+from tasks.requests.ledger import Ledger
 from tests.requests.conftest import Clock
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/folder/ledger.db"
-        return
-    server: str = request.getfixturevalue("postgresql")
-    yield server
-    with create_engine(server, poolclass=NullPool).begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS expunge_events"))
-
-
-@pytest.fixture
-def ledger(url: str, clock: Clock) -> Ledger:
-    return Ledger(url, clock)
+AUDIT = facts.Audit(
+    method="none",
+    verdict="remembers",
+    text="ä€\0\ud800",
+    decision="next",
+    why="it remembers",
+    weights=facts.Weights(original="a", result="b"),
+    figures={"half": 0.1},
+    params={"none": None, "list": [1, None]},
+)
 
 
 def fill(ledger: Ledger, count: int = 3) -> None:
     for number in range(count):
         with ledger.writing() as writer:
-            writer.append("received", f"r{number}", number=number, text="ä€\0\ud800", none=None, half=0.1)
+            writer.append(facts.Received(channel="cli", requester=f"crm:{number}"), f"r{number}")
 
 
 def change(url: str, statement: str) -> None:
@@ -59,9 +56,11 @@ def change(url: str, statement: str) -> None:
 def test_events_come_back_as_they_were_appended(ledger: Ledger, clock: Clock) -> None:
     fill(ledger, 1)
     clock.forward(seconds=1.5)
+    validated = facts.Validated(samples=({"id": "ab"},))
     with ledger.writing() as writer:
-        appended = writer.append("validated", "r0", samples=[{"id": "ab"}])
-    first, second = ledger.events()
+        appended = writer.append(validated, "r0")
+        writer.append(AUDIT, "batch-1")
+    first, second, third = ledger.events()
     assert second == appended
     assert (first.seq, first.at, first.kind, first.request) == (
         1,
@@ -69,22 +68,37 @@ def test_events_come_back_as_they_were_appended(ledger: Ledger, clock: Clock) ->
         "received",
         "r0",
     )
-    assert first.body == {"number": 0, "text": "ä€\0\ud800", "none": None, "half": 0.1}
+    assert first.raw == {"channel": "cli", "requester": "crm:0"}
+    assert first.fact == facts.Received(channel="cli", requester="crm:0")
     assert second.at == "2026-05-01T12:00:01.500000Z"
+    assert (second.raw, second.fact) == ({"samples": [{"id": "ab"}]}, validated)
+    assert third.raw == {
+        "method": "none", "verdict": "remembers", "text": "ä€\0\ud800", "decision": "next",
+        "why": "it remembers", "weights": {"original": "a", "result": "b"}, "figures": {"half": 0.1},
+        "params": {"none": None, "list": [1, None]},
+    }  # fmt: skip
+    assert third.fact == AUDIT
     assert [event.kind for event in ledger.events("r0")] == ["received", "validated"]
     assert ledger.events("r1") == []
+    assert ledger.events(kinds=("validated", "batch-audited")) == [second, third]
+    assert ledger.after(1) == [second, third]
+    assert ledger.last(("received", "validated")) == second
+    assert ledger.last(("closed",)) is None
+    assert ledger.genesis() == first.hash
 
 
 def test_the_hash_is_that_of_the_documented_content(ledger: Ledger) -> None:
     fill(ledger, 2)
+    with ledger.writing() as writer:
+        writer.append(AUDIT, "batch-1")
     previous = GENESIS
     for event in ledger.events():
-        content = [event.seq, event.at, event.kind, event.request, event.body, previous]
+        content = [event.seq, event.at, event.kind, event.request, event.raw, previous]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         assert event.previous == previous
         assert event.hash == hashlib.sha256(canonical.encode("ascii")).hexdigest()
         previous = event.hash
-    assert ledger.head() == Head(2, previous)
+    assert ledger.head() == Head(3, previous)
 
 
 def test_an_empty_ledger_has_no_events_and_reading_makes_nothing(
@@ -92,6 +106,8 @@ def test_an_empty_ledger_has_no_events_and_reading_makes_nothing(
 ) -> None:
     assert ledger.events() == []
     assert ledger.head() == Head(0, GENESIS)
+    assert ledger.rows() == []
+    assert ledger.genesis() is None
     assert check_chain([]) == Head()
     assert list(tmp_path.iterdir()) == []
 
@@ -102,7 +118,7 @@ def test_all_of_a_transaction_is_kept_or_nothing(ledger: Ledger) -> None:
 
     def half() -> None:
         with ledger.writing() as writer:
-            writer.append("validated", "r0")
+            writer.append(facts.Validated(), "r0")
             assert [event.kind for event in writer.events("r0")] == ["received", "validated"]
             raise RuntimeError("between")
 
@@ -110,8 +126,8 @@ def test_all_of_a_transaction_is_kept_or_nothing(ledger: Ledger) -> None:
         half()
     assert ledger.events() == before
     with ledger.writing() as writer:
-        writer.append("validated", "r0")
-        writer.append("batched", "r0")
+        writer.append(facts.Validated(), "r0")
+        writer.append(facts.Batched(batch="b"), "r0")
     check_chain(ledger.events())
     assert len(ledger.events()) == 3
 
@@ -120,38 +136,43 @@ def test_a_killed_writer_leaves_nothing(url: str, ledger: Ledger) -> None:
     fill(ledger, 1)
     program = (
         "import os, signal, sys\n"
+        "from tasks.requests.events import Validated\n"
         "from tasks.requests.ledger import Ledger\n"
         "with Ledger(sys.argv[1]).writing() as writer:\n"
-        "    writer.append('validated', 'r0')\n"
+        "    writer.append(Validated(), 'r0')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, url], check=False)
     assert done.returncode == -9
     with ledger.writing() as writer:
-        writer.append("validated", "r0")
+        writer.append(facts.Validated(), "r0")
     assert check_chain(ledger.events()).seq == 2
 
 
 def test_what_the_state_does_not_allow_is_not_appended(ledger: Ledger) -> None:
     fill(ledger, 1)
 
-    def append(request: str, *kinds: str) -> None:
+    def append(request: str | None, *told: facts.Fact) -> None:
         with ledger.writing() as writer:
-            for kind in kinds:
-                writer.append(kind, request)
+            for fact in told:
+                writer.append(fact, request)
 
     with pytest.raises(ExpungeError, match=r"^request r0 is validated; 'closed'"):
-        append("r0", "validated", "closed")
-    with pytest.raises(ExpungeError, match=r"^request r9 is not in the ledger$"):
-        append("r9", "validated")
+        append("r0", facts.Validated(), facts.Closed())
+    unknown = r"^request 'r9' is not in the ledger; expunge list shows those that are$"
+    with pytest.raises(ExpungeError, match=unknown):
+        append("r9", facts.Validated())
+    with pytest.raises(ValueError, match="validated is about a request"):
+        append(None, facts.Validated())
     assert len(ledger.events()) == 1
+    assert [(row.request, row.status) for row in ledger.rows()] == [("r0", "received")]
 
 
 def _append(url: str, name: str, count: int) -> None:
     ledger = Ledger(url)
     for number in range(count):
         with ledger.writing() as writer:
-            writer.append("received", f"{name}-{number}")
+            writer.append(facts.Received(), f"{name}-{number}")
 
 
 def test_many_writers_make_one_chain_and_lose_nothing(url: str, ledger: Ledger) -> None:
@@ -163,6 +184,7 @@ def test_many_writers_make_one_chain_and_lose_nothing(url: str, ledger: Ledger) 
         assert writer.exitcode == 0
     events = ledger.events()
     assert check_chain(events).seq == 60
+    assert ledger.standing_differs() == []
     assert {event.request for event in events} == {f"w{w}-{n}" for w in range(4) for n in range(15)}
 
 
@@ -182,7 +204,10 @@ def test_the_database_refuses_changes(url: str, ledger: Ledger) -> None:
     ("statement", "message"),
     [
         ("UPDATE expunge_events SET body = '{}' WHERE seq = 2", "event 2 was changed"),
-        ("UPDATE expunge_events SET body = 'x' WHERE seq = 2", "event 2 was changed: its body is no JSON"),
+        (
+            "UPDATE expunge_events SET body = 'x' WHERE seq = 2",
+            "event 2 was changed: its content has another hash",
+        ),
         ("UPDATE expunge_events SET at = '2020' WHERE seq = 3", "event 3 was changed"),
         ("UPDATE expunge_events SET request = 'r7' WHERE seq = 1", "event 1 was changed"),
         ("UPDATE expunge_events SET request = NULL WHERE seq = 1", "event 1 was changed"),
@@ -198,6 +223,25 @@ def test_every_change_is_noticed(url: str, ledger: Ledger, statement: str, messa
         check_chain(ledger.events())
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("x", "event 2 was changed: its body is no JSON object"),
+        ("[]", "event 2 was changed: its body is no JSON object"),
+        ('{"first": 7}', "event 2 is no 'behind': first is wrong"),
+        ("{}", "event 2 is no 'behind': first is wrong"),
+    ],
+)
+def test_what_an_event_cannot_tell_is_one_line_when_it_is_read(
+    url: str, ledger: Ledger, body: str, message: str
+) -> None:
+    fill(ledger)
+    change(url, f"UPDATE expunge_events SET body = '{body}', kind = 'behind' WHERE seq = 2")
+    with pytest.raises(ExpungeError, match=message) as caught:
+        assert ledger.events()[1].fact
+    assert "\n" not in str(caught.value)
+
+
 def test_a_ledger_that_was_rewritten_with_care_is_noticed_by_its_anchors(
     tmp_path: Path, clock: Clock
 ) -> None:
@@ -207,11 +251,12 @@ def test_a_ledger_that_was_rewritten_with_care_is_noticed_by_its_anchors(
     forged = Ledger(f"sqlite:///{tmp_path}/b.db", clock)
     for event in ledger.events():
         with forged.writing() as writer:
-            writer.append(event.kind, event.request, **{**event.body, "number": 7})
+            writer.append(facts.Received(channel="cli", requester="crm:7"), event.request)
     assert check_chain(forged.events()).seq == 3
     with pytest.raises(ExpungeError, match="event 3 is not the one that was anchored"):
-        check_chain(forged.events(), [anchor])
-    assert check_chain(ledger.events(), [anchor, Head(), Head(1, ledger.events()[0].hash)]) == anchor
+        check_chain(forged.events(), [Anchor(anchor, "commit 1a2b3c4")])
+    others = [Anchor(Head(), "--anchor"), Anchor(Head(1, ledger.events()[0].hash), "the mark")]
+    assert check_chain(ledger.events(), [Anchor(anchor, "commit 1a2b3c4"), *others]) == anchor
 
 
 def test_a_ledger_that_lost_its_end_is_noticed_by_its_anchors(url: str, ledger: Ledger) -> None:
@@ -219,8 +264,10 @@ def test_a_ledger_that_lost_its_end_is_noticed_by_its_anchors(url: str, ledger: 
     anchor = ledger.head()
     change(url, "DELETE FROM expunge_events WHERE seq = 3")
     assert check_chain(ledger.events()).seq == 2
-    with pytest.raises(ExpungeError, match="event 3 was anchored, but the ledger ends at 2"):
-        check_chain(ledger.events(), [anchor])
+    with pytest.raises(
+        ExpungeError, match=r"event 3 was anchored \(commit 1a2b3c4\), but the ledger ends at 2"
+    ):
+        check_chain(ledger.events(), [Anchor(anchor, "commit 1a2b3c4")])
 
 
 def test_an_anchor_reads_back() -> None:
@@ -242,8 +289,8 @@ def test_an_anchor_reads_back() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense", "the ledger's URL is none"),
-        ("nosuch://host/name", "the ledger's URL is none|use sqlite"),
+        ("nonsense", "the ledger's URL is not one"),
+        ("nosuch://host/name", "the ledger's URL is not one|use sqlite"),
         ("mysql://host/name", "ledger mysql://host/name: use sqlite"),
         (
             "postgresql+psycopg://u:secret@127.0.0.1:1/x",
@@ -268,7 +315,7 @@ def test_a_reader_is_not_kept_waiting_by_a_writer(tmp_path: Path, clock: Clock) 
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db", clock)
     fill(ledger, 1)
     with ledger.writing() as writer:
-        writer.append("validated", "r0")
+        writer.append(facts.Validated(), "r0")
         assert len(ledger.events()) == 1
     assert len(ledger.events()) == 2
 

@@ -19,13 +19,18 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import read_json
 from tasks.core.params import Tracking
 from tasks.engine import weights
-from tasks.tracking.model_registry import Models, Void
+from tasks.tracking.deletion import Deletion, Void
+from tasks.tracking.model_registry import Models
 from tasks.tracking.sender import send
 from tests.tracking.spooling import TRACKING, runs
 from tests.tracking.test_sender import PACKAGE, free_port, server
 
 VOID, FINE = "1" * 32, "2" * 32
 INFO = weights.Info(sha256="", model="grey_cnn", options={}, channels=1, size=(28, 28), classes=("a", "b"))
+
+
+def deletion(models: Models) -> Deletion:
+    return Deletion(models, TRACKING.experiment, Path(models.lock.lock_file).parents[1])
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,8 @@ def test_a_models_life_from_its_run_to_its_last_byte(
         models.promote("2")
         assert models.production() == second
 
-        there = models.void(inputs=[VOID], keep=[repaired.sha256])
-        assert models.void(inputs=[VOID], keep=[repaired.sha256]) == there, "it is a dry run"
+        there = deletion(models).find(inputs=[VOID], keep=[repaired.sha256])
+        assert deletion(models).find(inputs=[VOID], keep=[repaired.sha256]) == there, "it is a dry run"
         (mia,) = models.runs_with("expunge.run", looked)
         assert [(each.kind, each.item) for each in there] == [
             ("registered version", "digits/1"),
@@ -119,9 +124,9 @@ def test_a_models_life_from_its_run_to_its_last_byte(
         assert there[0].why == there[1].why == f"dvc.in.data/split/images.npy is {VOID}"
         assert there[2].why == f"dvc.out.data/mia/losses.csv is {VOID}"
         assert holders(folder, old)
-        models.delete(there)
-        models.delete(there)
-        assert models.void(inputs=[VOID], keep=[repaired.sha256]) == []
+        deletion(models).delete(there)
+        deletion(models).delete(there)
+        assert deletion(models).find(inputs=[VOID], keep=[repaired.sha256]) == []
 
         assert holders(folder, old) == []
         assert holders(folder, new)
@@ -151,12 +156,12 @@ def test_what_is_in_production_is_not_deleted_nor_is_anything_beside_it(
     for made in (old, new):
         models.register(made.key, made.sha256, {})
     models.promote("2")
-    void = models.void(inputs=[VOID], keep=[])
+    void = deletion(models).find(inputs=[VOID], keep=[])
     assert len(void) == 4
     for dangerous in (void, [each for each in void if each.kind == "logged model"]):
         with pytest.raises(ExpungeError, match="is in production and is not deleted"):
-            models.delete(dangerous)
-    assert models.void(inputs=[VOID], keep=[]) == void
+            deletion(models).delete(dangerous)
+    assert deletion(models).find(inputs=[VOID], keep=[]) == void
     assert holders(root / "mlruns", old)
     assert holders(root / "mlruns", new)
 
@@ -170,10 +175,10 @@ def test_weights_are_void_by_their_digest_in_whatever_registered_model_they_are(
     client.create_registered_model("by-hand")
     (run,) = runs(client)
     client.create_model_version("by-hand", f"models:/{version.model_id}", run.info.run_id)
-    items = {each.item for each in models.void(weights=[made.sha256], keep=[])}
+    items = {each.item for each in deletion(models).find(weights=[made.sha256], keep=[])}
     assert items == {"digits/1", "by-hand/1", version.model_id}
-    assert models.void(weights=[made.sha256], keep=[made.sha256]) == []
-    assert models.void(weights=["0" * 64], keep=[]) == []
+    assert deletion(models).find(weights=[made.sha256], keep=[made.sha256]) == []
+    assert deletion(models).find(weights=["0" * 64], keep=[]) == []
 
 
 @pytest.mark.parametrize("what", ["model", "run", "experiment"])
@@ -190,11 +195,11 @@ def test_what_a_user_marked_as_deleted_in_mlflow_still_has_its_files_and_is_foun
         client.delete_experiment(run.info.experiment_id)
     assert holders(root / "mlruns", made)
     models = Models(TRACKING, "digits", root)
-    void = models.void(inputs=[VOID], keep=[])
+    void = deletion(models).find(inputs=[VOID], keep=[])
     assert [each.kind for each in void] == ["logged model"]
-    models.delete(void)
+    deletion(models).delete(void)
     assert holders(root / "mlruns", made) == []
-    assert models.void(inputs=[VOID], keep=[]) == []
+    assert deletion(models).find(inputs=[VOID], keep=[]) == []
     assert client.get_run(run.info.run_id).data.params == {"seed": "1"}, "mlflow gc would take the run too"
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM logged_models").fetchone() == (0,)
@@ -210,16 +215,18 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next(
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
-    void = models.void(inputs=[VOID], keep=[])
+    void = deletion(models).find(inputs=[VOID], keep=[])
     with monkeypatch.context() as patch:
-        patch.setattr(models._client, "delete_logged_model", kill)
+        patch.setattr(models.client, "delete_logged_model", kill)
         with pytest.raises(KeyboardInterrupt):
-            models.delete(void)
-    left = models.void(inputs=[VOID], keep=[])
+            deletion(models).delete(void)
+    left = deletion(models).find(inputs=[VOID], keep=[])
     assert [each.kind for each in left] == ["logged model"]
-    models.delete(left)
-    assert models.void(inputs=[VOID], keep=[]) == []
-    models.delete([Void("registered version", "digits/7", ""), Void("artifacts", "0" * 32 + "/tables/a", "")])
+    deletion(models).delete(left)
+    assert deletion(models).find(inputs=[VOID], keep=[]) == []
+    deletion(models).delete(
+        [Void("registered version", "digits/7", ""), Void("artifacts", "0" * 32 + "/tables/a", "")]
+    )
 
 
 REGISTER = """

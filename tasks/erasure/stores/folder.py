@@ -1,0 +1,73 @@
+"""Any folder of files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from tasks.erasure.search import Wanted, find, named
+from tasks.erasure.stores import Hit
+
+
+class Folder:
+    """All regular files below a folder; links are not followed, and Git's folders are left out.
+
+    Parameters
+    ----------
+    name
+        The store's.
+    path
+        A folder that need not exist.
+    skip
+        Files and folders below it that are not searched.
+    only
+        If given, the names of those below it that are searched.
+    """
+
+    how = "every file's path and content, links not followed"
+
+    def __init__(
+        self, name: str, path: Path, *, skip: Sequence[str | Path] = (), only: Collection[str] = ()
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.unread: dict[str, str] = {}
+        self._skip = {path / each for each in skip}
+        self._only = frozenset(only)
+
+    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+        """Find files whose path or content tells of samples; an item is a path.
+
+        What cannot be read is told in ``unread``, and the search goes on.
+        """
+        self.unread = {}
+        for path in self._files():
+            try:
+                if named(path.absolute().as_posix(), wanted):
+                    yield Hit(self.name, str(path), "has the name of a sample")
+                elif stat.S_ISREG(path.lstat().st_mode) and (found := find(path, wanted)):
+                    yield Hit(self.name, str(path), found.why, found.whole)
+            except FileNotFoundError:  # somebody else deletes, too
+                continue
+            except OSError as error:
+                self._cannot_read(error, path)
+
+    def delete(self, item: str) -> None:
+        """Delete a file; quiet if it is gone already."""
+        Path(item).unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[Path]:
+        for folder, folders, files in os.walk(self.path, onerror=self._cannot_read):
+            folders[:] = [each for each in sorted(folders) if self._enters(Path(folder, each))]
+            yield from (path for file in sorted(files) if self._enters(path := Path(folder, file)))
+
+    def _enters(self, path: Path) -> bool:
+        if self._only and path.parent == self.path and path.name not in self._only:
+            return False
+        return path.name != ".git" and path not in self._skip
+
+    def _cannot_read(self, error: OSError, path: Path | None = None) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self.unread[str(path or error.filename)] = error.strerror or str(error)

@@ -1,0 +1,55 @@
+"""Files of MLflow's runs, where a server or a bucket keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import ExpungeError, UnavailableError
+from tasks.erasure.search import Wanted, find
+from tasks.erasure.stores import Hit
+
+if TYPE_CHECKING:
+    from tasks.tracking.deletion import Deletion
+
+LARGEST = 1 << 26
+"""Bytes of a file that is downloaded to be searched."""
+
+
+class RunFiles:
+    """Files of this project's runs; an item is a run's id and a path."""
+
+    name = "MLflow run files"
+    how = f"every file of this project's runs up to {LARGEST >> 20} MiB; other projects' are not read"
+
+    def __init__(self, deletion: Deletion) -> None:
+        self.unread: dict[str, str] = {}
+        self._deletion = deletion
+
+    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+        """Find files that hold samples; what is too large, or refused, is told in ``unread``.
+
+        Raises
+        ------
+        UnavailableError
+            If MLflow does not answer.
+        """
+        self.unread = {}
+        for item, size in self._deletion.files().items():
+            if size > LARGEST:
+                self.unread[item] = f"{size} bytes are too much to be downloaded"
+                continue
+            try:
+                with self._deletion.downloaded(item) as file:
+                    found = find(file, wanted)
+            except UnavailableError:
+                raise
+            except (ExpungeError, OSError) as error:
+                self.unread[item] = str(error)
+                continue
+            if found:
+                yield Hit(self.name, item, found.why, found.whole)
+
+    def delete(self, item: str) -> None:
+        """Delete a file of a run; one that is gone already stays gone."""
+        self._deletion.delete_file(item)

@@ -1,0 +1,245 @@
+"""Prefect's flow runs, over its REST API: parameters, which may be requests, logs, artifacts, events."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from requests import RequestException, Session
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from tasks.core.errors import ExpungeError, UnavailableError
+from tasks.erasure.search import Wanted, find
+from tasks.erasure.stores import Hit
+from tasks.erasure.stores.folder import Folder
+
+PAGE = 200
+PATIENCE = Retry(
+    connect=0,
+    read=0,
+    status=6,
+    backoff_factor=0.5,
+    backoff_max=8,
+    status_forcelist=[HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE],
+    allowed_methods=None,
+    raise_on_status=False,
+)
+"""A server that is busy is asked again: on SQLite it answers 503 while another request writes."""
+
+AT_WORK = frozenset({"PENDING", "RUNNING", "CANCELLING"})
+"""Types of states in which a run needs its record; the purge may be part of that very run."""
+
+FLOWS = frozenset(
+    {"approve-request", "audit-production", "process-requests", "submit-request", "unlearning-pipeline"}
+)
+"""Names of this project's flows. Runs of others are reported only: a server may be shared."""
+
+SETTINGS = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+ARTIFACT, EVENT = "artifact ", "event "
+HEALTH = "/health"
+MOST_BROKEN = 20
+"""Records in a row that cannot be sent before that counts as an outage."""
+
+
+class BrokenRecordError(ExpungeError):
+    """The server fails at what it is asked, though it is up: one of its records cannot be sent."""
+
+
+def settings(environ: Mapping[str, str], root: Path = Path()) -> dict[str, str]:
+    """Return what the server's address and its keys are, wherever Prefect would find them.
+
+    The environment goes first, then ``prefect.toml`` and ``pyproject.toml`` of the checkout, then the active
+    profile. Of a file that is damaged nothing is taken: Prefect does not start with it either.
+    """
+    home = _home(environ)
+    profiles = _toml(Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
+    active = environ.get("PREFECT_PROFILE") or profiles.get("active")
+    profile = profiles.get("profiles", {}).get(active, {})
+    in_files = [
+        _api(_toml(root / "prefect.toml")),
+        _api(_toml(root / "pyproject.toml").get("tool", {}).get("prefect", {})),
+    ]
+    found = {}
+    for name in SETTINGS:
+        values = (each.get(name) for each in (environ, *in_files, profile))
+        if value := next((str(value) for value in values if value), None):
+            found[name] = value
+    return found
+
+
+def _api(section: Mapping[str, Any]) -> dict[str, Any]:
+    api = section.get("api", {})
+    return {f"PREFECT_API_{key.upper()}": value for key, value in api.items()}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(
+        environ.get("PREFECT_HOME") or Path(environ.get("HOME") or Path.home(), ".prefect")
+    ).expanduser()
+
+
+def local_database(environ: Mapping[str, str]) -> Folder:
+    """Return the database in which Prefect keeps runs where no server is set, as a store."""
+    files = [f"prefect.db{end}" for end in ("", "-wal", "-shm", "-journal")]
+    return Folder("Prefect's local database", _home(environ), only=files)
+
+
+class FlowRuns:
+    """Parameters, logs, artifacts and events of the flow runs of the server that Prefect is set up for."""
+
+    name = "Prefect"
+    how = (
+        "parameters, logs, artifacts and events of every flow run, read through the server's API, and by id "
+        "the runs that brought the request; parameters of task runs are not kept by Prefect"
+    )
+
+    def __init__(self, environ: Mapping[str, str], root: Path = Path()) -> None:
+        found = settings(environ, root)
+        self.url = found.get("PREFECT_API_URL", "")
+        self.unread: dict[str, str] = {}
+        self._broken = 0
+        self._headers = {}
+        if key := found.get("PREFECT_API_KEY"):
+            self._headers["Authorization"] = f"Bearer {key}"
+        elif pair := found.get("PREFECT_API_AUTH_STRING"):
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+    def search(self, wanted: Sequence[Wanted]) -> list[Hit]:
+        """Find runs that brought a request, or of which anything names a sample; an item is an id.
+
+        All is read before anything is returned, so that what is deleted then moves no page. A record that
+        the server cannot send is told in ``unread``.
+        """
+        self.unread = {}
+        brought = frozenset[str]().union(*(each.flow_runs for each in wanted))
+        ours = {flow["id"] for flow in self._all("/flows/filter", flows={"name": {"any_": sorted(FLOWS)}})}
+        runs = {str(run["id"]): run for run in self.runs()}
+        found: dict[str, str] = {}
+        for item, run in runs.items():
+            if item in brought:
+                found[item] = f"flow run {run['name']} brought the request"
+            elif find(json.dumps(run["parameters"]).encode(), wanted):
+                found[item] = f"parameters of flow run {run['name']} name samples"
+        for line in self._all("/logs/filter", sort="TIMESTAMP_ASC"):
+            item = str(line["flow_run_id"])
+            if line["flow_run_id"] and item not in found and find(line["message"].encode(), wanted):
+                found[item] = f"the log of flow run {item} names samples"
+        for artifact in self._all("/artifacts/filter", sort="ID_DESC"):
+            told = [artifact.get(part) for part in ("key", "description", "data")]
+            item = str(artifact["flow_run_id"])
+            if item not in found and find(json.dumps(told).encode(), wanted):
+                found[f"{ARTIFACT}{artifact['id']}"] = f"an artifact of flow run {item} names samples"
+                runs[f"{ARTIFACT}{artifact['id']}"] = runs.get(item, {})
+        for event in self._events():
+            if find(json.dumps(event).encode(), wanted):
+                found[f"{EVENT}{event['id']}"] = "an event names samples; it ends with its retention"
+        return [
+            Hit(
+                self.name,
+                item,
+                why,
+                foreign=item not in brought and runs.get(item, {}).get("flow_id") not in ours,
+            )
+            for item, why in found.items()
+        ]
+
+    def delete(self, item: str) -> None:
+        """Delete a flow run with its log, or an artifact; what is gone stays gone, a run at work stays."""
+        if item.startswith(ARTIFACT):
+            self._call("DELETE", f"/artifacts/{item.removeprefix(ARTIFACT)}", missing_is_fine=True)
+            return
+        run = self._call("GET", f"/flow_runs/{item}", missing_is_fine=True)
+        if run is None or run["state_type"] in AT_WORK:
+            return
+        self._call("DELETE", f"/flow_runs/{item}", missing_is_fine=True)
+
+    def runs(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """All flow runs, oldest first."""
+        return self._all("/flow_runs/filter", sort="EXPECTED_START_TIME_ASC", **filters)
+
+    def _all(self, path: str, **question: Any) -> Iterator[dict[str, Any]]:
+        offset, self._broken = 0, 0
+        while True:
+            page, complete = self._page(path, offset, PAGE, question)
+            yield from page
+            if complete:
+                return
+            offset += PAGE
+
+    def _page(
+        self, path: str, offset: int, limit: int, question: Mapping[str, Any]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Return a page, and whether it is the last. One record that cannot be sent costs only itself."""
+        try:
+            page = self._call("POST", path, json={"limit": limit, "offset": offset, **question})
+            self._broken = 0
+            return page, len(page) < limit
+        except BrokenRecordError as error:
+            if limit == 1:
+                self._broken += 1
+                if self._broken == MOST_BROKEN:
+                    raise UnavailableError(str(error)) from None
+                self.unread[f"{path}, record {offset}"] = str(error)
+                return [], False
+            half = limit // 2
+            first, last = self._page(path, offset, half, question)
+            if last:
+                return first, True
+            second, last = self._page(path, offset + half, limit - half, question)
+            return first + second, last
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        now = datetime.now(UTC)
+        occurred = {"since": (now - timedelta(days=365)).isoformat(), "until": now.isoformat()}
+        question: dict[str, Any] = {"json": {"filter": {"occurred": occurred}, "limit": 50}}
+        method, path = "POST", "/events/filter"
+        try:
+            while True:
+                page = self._call(method, path, **question)
+                yield from page["events"]
+                if not page.get("next_page"):
+                    return
+                method, path, question = "GET", str(page["next_page"]), {}
+        except UnavailableError:
+            raise
+        except ExpungeError as error:
+            self.unread["events"] = str(error)
+
+    def _call(self, method: str, path: str, *, missing_is_fine: bool = False, **options: Any) -> Any:
+        try:
+            with Session() as session:
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, HTTPAdapter(max_retries=PATIENCE))
+                address = path if path.startswith("http") else self.url.rstrip("/") + path
+                answer = session.request(method, address, headers=self._headers, timeout=30, **options)
+        except RequestException as error:
+            raise UnavailableError(f"Prefect at {self.url} does not answer: {error}") from None
+        if answer.status_code == HTTPStatus.NOT_FOUND and missing_is_fine:
+            return None
+        if answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and path != HEALTH and self._is_up():
+            raise BrokenRecordError(f"Prefect at {self.url} fails at {method} {path}, though it is up")
+        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise UnavailableError(f"Prefect at {self.url} answers {answer.status_code}: it is not up")
+        if not answer.ok:
+            raise ExpungeError(f"Prefect at {self.url} answers {answer.status_code} to {method} {path}")
+        return answer.json() if answer.content else None
+
+    def _is_up(self) -> bool:
+        try:
+            return self._call("GET", HEALTH) is True
+        except ExpungeError:
+            return False

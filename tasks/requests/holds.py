@@ -1,0 +1,174 @@
+"""Legal holds: of a request, and standing ones, which can be there before any request is.
+
+Several holds can be on one request. It is held until the last of them has ended: a person's own, and every
+standing hold that was for its requester or for one of its samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tasks.core.errors import ExpungeError
+from tasks.requests import events as facts
+from tasks.requests.keys import reference
+from tasks.requests.ledger import Writer
+from tasks.requests.record import Record, own_events
+from tasks.requests.request import Recognition, new_id
+from tasks.requests.standing import Row
+from tasks.requests.states import TransitionError
+
+PREFIX = "hold-"
+"""What the id of a standing hold begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandingHold:
+    """A hold that can precede requests: for a requester's reference, or for samples."""
+
+    id: str
+    at: str
+    placed: facts.HoldPlaced
+
+
+def place(
+    record: Record, *, by: str, reason: str, requester: str | None = None, ids: Sequence[str] = ()
+) -> str:
+    """Hold whatever a requester asks for, or whatever names these samples, now and later; return its id.
+
+    Raises
+    ------
+    ExpungeError
+        If no reason is given, or neither requester nor samples.
+    """
+    reason = " ".join(reason.split())
+    if not reason or bool(requester) == bool(ids):
+        raise ExpungeError("a standing hold needs a reason, and a requester's reference or samples")
+    hold = f"{PREFIX}{new_id(record.clock())}"
+    digests: list[str] = []
+    if ids:
+        key = record.keys.create(hold)
+        digests = sorted({reference(key, "id", each) for each in ids})
+    placed = facts.HoldPlaced(by=by, reason=reason, requester=requester, samples=tuple(digests))
+    with record.writing() as writer:
+        writer.append(placed, hold)
+        for row in writer.rows(only_open=True):
+            touches = row.requester == requester if requester else _names_one_of(record, writer, row, ids)
+            if touches:
+                _catch(writer, row.request, hold, placed)
+    return hold
+
+
+def lift(record: Record, hold: str, *, by: str, reason: str) -> None:
+    """End a standing hold, and release the requests that it alone held.
+
+    Raises
+    ------
+    ExpungeError
+        If there is no such hold, or no reason is given.
+    """
+    reason = " ".join(reason.split())
+    with record.writing() as writer:
+        if hold not in {each.id for each in standing(record, writer)}:
+            raise ExpungeError(f"{hold!r} is no standing hold; expunge holds lists those that stand")
+        if not reason:
+            raise ExpungeError(f"{hold}: give a reason; the record must say why it was lifted")
+        writer.append(facts.HoldLifted(by=by, reason=reason), hold)
+        released = facts.Released(by=by, reason=reason, standing=hold)
+        for row in writer.rows(only_open=True):
+            if row.held and hold in own_events(writer, row.request).holds:
+                _release(writer, row.request, released)
+
+
+def standing(record: Record, writer: Writer | None = None) -> list[StandingHold]:
+    """Return the standing holds that have not been lifted."""
+    kinds = (facts.HoldPlaced.kind, facts.HoldLifted.kind)
+    found: dict[str, StandingHold] = {}
+    for event in (writer or record.ledger).events(kinds=kinds):
+        if isinstance(event.fact, facts.HoldPlaced):
+            found[event.request or ""] = StandingHold(event.request or "", event.at, event.fact)
+        else:
+            found.pop(event.request or "", None)
+    return list(found.values())
+
+
+def held_samples(record: Record) -> Iterator[tuple[str, Recognition]]:
+    """Name and samples of every hold that stands: of open requests, and for samples as such.
+
+    Raises
+    ------
+    ExpungeError
+        If the key of one is lost: then nothing may be purged that it could protect.
+    """
+    for hold in standing(record):
+        if hold.placed.samples:
+            yield hold.id, Recognition(record.keys.load(hold.id), hold.placed.samples)
+    for row in record.ledger.rows(only_open=True):
+        if row.held and row.samples:
+            yield row.request, Recognition.of_all(record.show(row.request), record.keys.load(row.request))
+
+
+def catch(record: Record, writer: Writer, request: str, requester: str | None, ids: Collection[str]) -> None:
+    """Hold a request that has just come, if standing holds are for it.
+
+    Where the key of a hold is lost, nobody can tell whether it is: then it is held.
+    """
+    already = own_events(writer, request).holds
+    for hold in standing(record, writer):
+        placed = hold.placed
+        if placed.requester:
+            touches = placed.requester == requester
+        elif key := record.key_if_there(hold.id):
+            touches = bool(Recognition(key, placed.samples).among(ids))
+        else:
+            touches = bool(ids)
+        if touches and hold.id not in already:
+            _catch(writer, request, hold.id, placed)
+
+
+def hold(writer: Writer, held: facts.Held, request: str) -> None:
+    """Record a person's own hold of a request.
+
+    Raises
+    ------
+    TransitionError
+        If there is one already, or the request's state does not allow it.
+    """
+    if "" in own_events(writer, request).holds:
+        raise TransitionError(request, "is on legal hold")
+    writer.append(held, request)
+
+
+def release(writer: Writer, released: facts.Released, request: str) -> None:
+    """Record that a person's own hold of a request has ended; standing holds of it stay.
+
+    Raises
+    ------
+    TransitionError
+        If only standing holds hold it, or it is not held.
+    """
+    holds = own_events(writer, request).holds
+    if holds and "" not in holds:
+        names = ", ".join(holds)
+        raise TransitionError(request, f"is held by {names}; lift that: expunge release {next(iter(holds))}")
+    _release(writer, request, released)
+
+
+def _release(writer: Writer, request: str, released: facts.Released) -> None:
+    """Append the release, and say again which holds are still there."""
+    writer.append(released, request)
+    for left in own_events(writer, request).holds.values():
+        writer.append(left, request)
+
+
+def _catch(writer: Writer, request: str, hold: str, placed: facts.HoldPlaced) -> None:
+    with suppress(TransitionError):  # its purge has begun: that cannot be held any more
+        writer.append(facts.Held(by=placed.by, reason=placed.reason, standing=hold), request)
+
+
+def _names_one_of(record: Record, writer: Writer, row: Row, ids: Sequence[str]) -> bool:
+    key = record.key_if_there(row.request) if row.samples else None
+    if key is None:
+        return False
+    return bool(Recognition.of_all(own_events(writer, row.request), key).among(ids))

@@ -1,0 +1,163 @@
+"""What the names in a submission mean: samples that there are, or that an earlier request has erased."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tasks.requests import events as facts
+from tasks.requests.catalogue import Catalogue
+from tasks.requests.keys import reference
+from tasks.requests.ledger import Writer
+from tasks.requests.record import Record, own_events
+from tasks.requests.request import Recognition
+from tasks.requests.schema import Named, Parsed, Problem, SubmissionError
+from tasks.requests.standing import Row
+from tasks.requests.states import FRUITLESS, PURGES, Status
+
+ERASED = PURGES | {Status.PROMOTED, Status.CLOSED}
+"""The samples of a request that stands here are kept out of the data from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the names of a submission mean.
+
+    Attributes
+    ----------
+    ids
+        Samples that there are.
+    erased_by
+        Requests that erased what is no longer there.
+    class_erased
+        Whether it names a class of which every sample was erased, by whatever name.
+    """
+
+    ids: frozenset[str]
+    erased_by: frozenset[str] = frozenset()
+    class_erased: bool = False
+
+
+def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | None) -> Meaning | None:
+    """Return what the names of a submission mean.
+
+    Returns
+    -------
+    Meaning or None
+        ``None`` while that cannot be told: the data cannot be read, or what is not there any more is named by
+        an open request, and it is not yet known whether that one erases it.
+
+    Raises
+    ------
+    SubmissionError
+        If a name means nothing, or a sample is named twice, or nothing would be left to train on.
+    """
+    if catalogue is None:
+        return None
+    ids, missing, problems = _present(parsed, catalogue)
+    askers = _askers(record, writer, [named for named, _ in missing]) if missing else {}
+    erased_by = {asker.request for asker in askers.values() if _has_erased(asker)}
+    gone = [
+        named
+        for named, _ in missing
+        if named not in askers and named.kind == "class" and str(named.value) in catalogue.classes
+    ]
+    class_erased = bool(gone) and any(map(_has_erased, writer.rows()))
+    for named, problem in missing:
+        if named not in askers and not (class_erased and named in gone):
+            problems.append(parsed.problem(named, problem))
+    if problems:
+        raise SubmissionError(problems)
+    if not all(map(_has_erased, askers.values())):
+        return None
+    _refuse_what_leaves_nothing(record, writer, ids, catalogue)
+    return Meaning(frozenset(ids), frozenset(erased_by), class_erased)
+
+
+def same(record: Record, writer: Writer, ids: frozenset[str], request: str) -> str | None:
+    """Return the open request with the very same samples that comes first."""
+    for row in writer.rows(only_open=True):
+        if row.samples != len(ids) or row.first or row.request == request:
+            continue
+        if (key := record.key_if_there(row.request)) is None:
+            continue
+        known = Recognition.of_all(own_events(writer, row.request), key)
+        if all(map(known.means, ids)):
+            return row.request
+    return None
+
+
+def _present(parsed: Parsed, catalogue: Catalogue) -> tuple[set[str], list[tuple[Named, str]], list[Problem]]:
+    """Return the samples that there are, the names of none, with the reason, and what is named twice."""
+    named_by: dict[str, Named] = {}
+    missing: list[tuple[Named, str]] = []
+    problems: list[Problem] = []
+    for named in parsed.named:
+        if problem := catalogue.problem(named):
+            missing.append((named, problem))
+            continue
+        for sample_id in catalogue.ids(named):
+            if sample_id in named_by:
+                line = parsed.line_of(named_by[sample_id])
+                place = f" in line {line}" if line else ""
+                problems.append(parsed.problem(named, f"means a sample that is named before{place}"))
+                break
+            named_by[sample_id] = named
+    return set(named_by), missing, problems
+
+
+def _askers(record: Record, writer: Writer, missing: list[Named]) -> dict[Named, Row]:
+    """Return for each name of what is not there the request that named it, one that has erased it if any.
+
+    Only here is all that was ever asked for read. A digest is looked for in an event's text: that of one kind
+    of name is none of another's.
+    """
+    rows = {row.request: row for row in writer.rows() if row.status not in FRUITLESS}
+    found: dict[Named, Row] = {}
+    for event in writer.events(kinds=(facts.Validated.kind,)):
+        row = rows.get(event.request or "")
+        wanted = [named for named in missing if named not in found or not _has_erased(found[named])]
+        if not wanted:
+            break
+        if row is None or (key := record.key_if_there(row.request)) is None:
+            continue
+        if row.status is Status.DUPLICATE:  # of which the first may have lost its key
+            row = rows.get(row.first or "", row)
+        for named in wanted:
+            if reference(key, named.kind, str(named.value)) in event.text:
+                found[named] = row
+    return found
+
+
+def _has_erased(row: Row) -> bool:
+    return row.status in ERASED or (row.status is Status.FAILED and row.before in ERASED)
+
+
+def _refuse_what_leaves_nothing(record: Record, writer: Writer, ids: set[str], catalogue: Catalogue) -> None:
+    """Refuse a request after which, with all that are open, no model could be trained and validated.
+
+    Raises
+    ------
+    SubmissionError
+        Saying so. To erase everything is to delete the project; no model is left that could be promoted.
+    """
+    labels = catalogue.labels
+    asked = len(ids) + sum(row.samples or 0 for row in writer.rows(only_open=True))
+    if not ids or 2 * asked < len(labels):
+        return
+    gone = ids | set(_asked_by_open(record, writer, labels))
+    left = Counter(label for name, label in labels.items() if name not in gone)
+    if max(left.values(), default=0) < 2:
+        what = (
+            "with the other open requests, leaves no two training samples of a class, so no model can be "
+            "trained on the rest: take the model out of use and delete the data instead"
+        )
+        raise SubmissionError([Problem(None, "samples", what)])
+
+
+def _asked_by_open(record: Record, writer: Writer, ids: Iterable[str]) -> Iterator[str]:
+    names = list(ids)
+    for row in writer.rows(only_open=True):
+        if row.samples and not row.first and (key := record.key_if_there(row.request)):
+            yield from Recognition.of_all(own_events(writer, row.request), key).among(names)
