@@ -104,6 +104,8 @@ class Facts:
         Every model that was trained.
     holds
         Ids that each standing hold protects.
+    links
+        Ids of samples that are links, and of the samples that they lead to.
     """
 
     root: Path
@@ -120,7 +122,7 @@ class Facts:
     returned: set[str] = field(default_factory=set)
     trained: list[Trained] = field(default_factory=list)
     holds: dict[str, frozenset[str]] = field(default_factory=dict)
-    outages: int = 0
+    links: dict[str, str] = field(default_factory=dict)
 
     def protect(self, *places: Path) -> None:
         """Note how files, and all files below folders, are now; they must stay so."""
@@ -388,6 +390,9 @@ class Oracle:
         """3: what shares nothing with a request that waits has been carried out."""
         waiting = {name for name in self.of_request if not self.ended(name)}
         reasons = {name for name in waiting if self.held(name) or "failed" in self.kinds(name)[-1:]}
+        asked = {each for ids in self.ids_of.values() for each in ids}
+        needed = {target for link, target in self.facts.links.items() if link not in asked}
+        reasons |= {name for name in waiting if self.ids_of[name] & needed}  # a link that stays needs it
         blocked = {each for name in reasons for each in self.ids_of[name]}
         blocked |= {each for ids in self.facts.holds.values() for each in ids}
         while more := {name for name in waiting - reasons if self.ids_of[name] & blocked}:

@@ -213,7 +213,7 @@ def build(home: Path, shape: Shape, rng: random.Random) -> Project:
     root = project.root
     samples = _draw_samples(shape, rng)
     writer = _write_folder if shape.source.startswith("folder") else _write_parquet
-    facts.samples = {sample.id: sample for sample in writer(root, shape, samples, rng)}
+    facts.samples = {sample.id: sample for sample in writer(facts, shape, samples, rng)}
     project.change(
         SETTINGS
         | {"split.source": "image_folder" if shape.source.startswith("folder") else "parquet"}
@@ -262,8 +262,9 @@ def _token(rng: random.Random) -> str:
 
 
 def _write_folder(
-    root: Path, shape: Shape, drawn: list[tuple[str, int, NDArray[np.uint8]]], rng: random.Random
+    facts: Facts, shape: Shape, drawn: list[tuple[str, int, NDArray[np.uint8]]], rng: random.Random
 ) -> list[Sample]:
+    root = facts.root
     folder, samples = root / source_of(shape), []
     for part, label, pixels in drawn:
         below = rng.choice(["", "", "", "batch 2/"])
@@ -280,6 +281,7 @@ def _write_folder(
         link = folder / sample_id
         link.symlink_to(os.path.relpath(root / target.file, link.parent))
         pixels = np.frombuffer(target.pixels, np.uint8).reshape(8, 8)
+        facts.links[sample_id] = target.id
         samples.append(
             _sample(
                 sample_id,
@@ -295,12 +297,12 @@ def _write_folder(
 
 
 def _write_parquet(
-    root: Path, shape: Shape, drawn: list[tuple[str, int, NDArray[np.uint8]]], rng: random.Random
+    facts: Facts, shape: Shape, drawn: list[tuple[str, int, NDArray[np.uint8]]], rng: random.Random
 ) -> list[Sample]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder, samples = root / source_of(shape), []
+    folder, samples = facts.root / source_of(shape), []
     folder.mkdir(parents=True)
     named = rng.random() < 0.6
     rng.shuffle(drawn)

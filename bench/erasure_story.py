@@ -508,7 +508,6 @@ class Story:
         self.facts.remote.rename(away)
         if self.rng.random() < 0.5:
             self.facts.remote.write_text("no folder")
-        self.facts.outages += 1
         told = f"process, the remote is away: {tell(self.carry_out())}"
         if self.facts.remote.is_dir():
             told += "; the remote was made anew"
@@ -635,13 +634,28 @@ class Story:
             self.look(Oracle(self.facts).at_rest())
         if self.violations:
             return
-        self.told.append(self.release())
-        self.retry()
+        self.told.append("; ".join(filter(None, [self.release(), self.replace_links(), self.retry()])))
         self.until_nothing_moves(people=2)
         self.told.append("at the end")
         if self.facts.remote and not self.violations:
             self._dvc("push", "--quiet")
         self.look(Oracle(self.facts).at_the_end())
+
+    def replace_links(self) -> str:
+        """Somebody puts a copy in the place of every link, so that what it leads to can be erased."""
+        links = [self.root / self.facts.samples[each].file for each in self.facts.links]
+        links = [path for path in links if path.is_symlink() and path.exists()]
+        for path in links:
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+        self.facts.links = {}
+        if links and self.project.pointer:
+            self._dvc("add", self.project.pointer)
+            self.project.git(
+                "commit", "--quiet", "--no-verify", "--allow-empty", "--all", "--message", "copies"
+            )
+        return "links are replaced by copies" if links else ""
 
     def until_nothing_moves(self, people: int = 0) -> None:
         """Process until nothing more happens; a person does what they are told to."""
