@@ -564,9 +564,13 @@ class Story:
         how = self.rng.choice([["--detach"], ["-C", "past"]])
         self.project.git("switch", "--quiet", *how, old)
         told = f"at an older commit: {self.split_again()}"
+        refused = "lacks" in told
         self.look(Oracle(self.facts).always())
         if self.rng.random() < 0.5:
-            told += f"; process: {tell(self.carry_out())}"
+            outcome = self.carry_out()
+            told += f"; process: {tell(outcome)}"
+            if refused and tell(outcome) == "done":
+                self.look([Violation(2, "split refuses the older list, and process does not")])
         if dirty := self.project.git("status", "--porcelain", "-uno"):
             told += f"; left behind: {', '.join(dirty.split()[1::2])}"
         there = self.project.git("rev-parse", "HEAD").strip()
