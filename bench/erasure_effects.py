@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,7 @@ def _be_the_child(
     try:
         os.setsid()
         _die_with_the_parent()
+        warnings.simplefilter("ignore")  # what a test makes of warnings is not for DVC in this process
         os.chdir(root)
         os.environ.clear()
         os.environ.update(environ)
