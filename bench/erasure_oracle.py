@@ -444,6 +444,13 @@ class Oracle:
             if int(seq) >= len(hashes) or hashes[int(seq)] != digest:
                 yield Violation(5, f"the anchor in {where} is not on the chain: event {seq}")
 
+    def the_end_is_anchored(self) -> Iterator[Violation]:
+        """5: after a run the last event is written down outside of the ledger."""
+        if self.rows:
+            head = f"{self.rows[-1].seq}:{self.rows[-1].hash}"
+            if head not in {anchor for _, anchor in self._anchors()}:
+                yield Violation(5, f"event {self.rows[-1].seq}, the last, is anchored nowhere")
+
     def _anchors(self) -> Iterator[tuple[str, str]]:
         for message in machine_messages(self.root):
             for found in re.findall(r"^Expunge-Ledger: (\d+:[0-9a-f]{64})$", message, re.MULTILINE):

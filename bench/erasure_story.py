@@ -29,6 +29,9 @@ from bench.erasure_project import Project, encoded
 FROM = datetime(2026, 5, 1, 12, tzinfo=UTC)
 GROUNDS = ("consent-withdrawn", "objection", "no-longer-necessary", "data-quality")
 
+LONGEST = 400.0
+"""Seconds after which a process counts as one that hangs."""
+
 ROUNDS = 12
 """How often ``process`` may find something to do at the end."""
 
@@ -120,11 +123,21 @@ class Story:
             each for each in found if not any(re.search(one, str(each)) for one in self.known)
         ]
 
-    def child(self, function: Callable[[], Any], fault: Fault | None = None) -> Outcome:
-        """Run something of the code in a process of its own."""
-        return in_child(
-            function, root=self.root, home=self.project.home, environ=self.project.environ, fault=fault
+    def child(
+        self, function: Callable[[], Any], fault: Fault | None = None, seconds: float | None = None
+    ) -> Outcome:
+        """Run something of the code in a process of its own; kill it after some seconds, if given."""
+        outcome = in_child(
+            function,
+            root=self.root,
+            home=self.project.home,
+            environ=self.project.environ,
+            fault=fault,
+            seconds=seconds or LONGEST,
         )
+        if seconds and outcome.kind == "Hung":
+            outcome.kind = "Killed"
+        return outcome
 
     # the code, as people use it
 
@@ -223,12 +236,16 @@ class Story:
             problems = processor.process()
         return {"problems": problems, "said": said}
 
-    def carry_out(self, fault: Fault | None = None, broken: str | None = None) -> Outcome:
+    def carry_out(
+        self, fault: Fault | None = None, broken: str | None = None, seconds: float | None = None
+    ) -> Outcome:
         """Process once; read what was trained on meanwhile."""
         self.time += timedelta(minutes=15) if not self.dvc else timedelta()
         if self.dvc:
             self.time = datetime.now(UTC)
-        outcome = self.child(lambda: self._carry_out(broken), fault)
+        outcome = self.child(lambda: self._carry_out(broken), fault, seconds)
+        if not outcome.kind:
+            self.look(list(Oracle(self.facts).the_end_is_anchored()))
         notes = self.project.home / "trained.jsonl"
         if notes.exists():
             for line in notes.read_text().splitlines():
@@ -413,7 +430,9 @@ class Story:
         return "; ".join(self._decide("Retried", each) for each in failed)
 
     def hold_samples(self) -> str:
-        """Somebody holds images, whoever asks for them."""
+        """Somebody holds images, whoever asks for them, or all that one requester asks for, now or later."""
+        if self.rng.random() < 0.5:
+            return self._hold_requester(f"crm:{self.rng.randint(1, self.submitted + 1)}")
         ids = self.rng.sample(self._ids(), 2)
         outcome = self.child(lambda: self.desk().place_hold(by="legal", reason="a case", ids=ids))
         if outcome.kind:
@@ -421,6 +440,14 @@ class Story:
         else:
             self.facts.holds[str(outcome.value)] = frozenset(ids)
         return f"{outcome.value} holds {len(ids)} images"
+
+    def _hold_requester(self, requester: str) -> str:
+        outcome = self.child(lambda: self.desk().place_hold(by="legal", reason="a case", requester=requester))
+        if outcome.kind:
+            self.look([Violation(3, f"a hold ended with {outcome.kind}: {outcome.error}\n{outcome.trace}")])
+        else:
+            self.facts.holds[str(outcome.value)] = frozenset()  # the ledger tells which requests it holds
+        return f"{outcome.value} holds {requester}"
 
     def release(self) -> str:
         """Somebody ends all holds, or one."""
@@ -454,6 +481,9 @@ class Story:
         if self.rng.random() < 0.25 and not self.dvc:
             stage = self.rng.choice(["split", "train", "retrain", "audit"])
             return f"process, {stage} breaks: {tell(self.carry_out(broken=stage))}"
+        if self.dvc or self.rng.random() < 0.2:  # a moment that no effect marks: within Git, DVC, a training
+            seconds = self.rng.uniform(1, 30 if self.dvc else 8)
+            return f"process, kill after {seconds:.1f} s: {tell(self.carry_out(seconds=seconds))}"
         fault = self.fault()
         return f"process, {fault}: {tell(self.carry_out(fault))}"
 

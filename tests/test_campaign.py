@@ -17,14 +17,14 @@ from bench.erasure_campaign import one, preload
 from bench.erasure_effects import Fault, in_child
 from bench.erasure_oracle import Facts, Oracle, Sample, Trained, git
 
-SEEDS = (3, 10)
+SEEDS = (122, 148)
 """Of runs that take a few seconds each."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_guarantees_hold_for_a_random_project_and_story(seed: int, tmp_path: Path) -> None:
     preload()
-    run = one(seed, tmp_path, real=False, actions=4)
+    run = one(seed, tmp_path, real=False, actions=1)
     assert run.defect == ""
     assert run.violations == [], "\n".join(run.story)
     assert len(run.story) >= 3
