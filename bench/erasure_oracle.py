@@ -497,7 +497,12 @@ class Oracle:
     def remains(self, ids: Iterable[str]) -> dict[str, list[str]]:
         """Where erased samples still are, by store."""
         samples = self.unshared(ids)
-        names = [(sample, sample.token.encode()) for sample in map(self.facts.samples.__getitem__, ids)]
+        kept = [sample.token for sample in self.kept]  # an id that is made of bytes begins those of its copies
+        names = [
+            (sample, sample.token.encode())
+            for sample in map(self.facts.samples.__getitem__, ids)
+            if not any(sample.token in token for token in kept)
+        ]
         elsewhere = self.facts.elsewhere
         content = {sample.content: sample for sample in samples if sample.id not in elsewhere}
         pixels = [sample for sample in samples if sample.id not in elsewhere and len(set(sample.pixels)) > 8]
