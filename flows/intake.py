@@ -23,10 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def _catalogue() -> Catalogue | None:
     """The samples that there are; ``None`` while the data cannot be read: it is resolved later then."""
-    try:
-        return Catalogue.load()
-    except ExpungeError:
-        return None
+    return Catalogue.load_or_none()[0]
 
 
 # The docstring is in Google style because Prefect reads the parameters' descriptions from it.

@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from tasks.requests import events as facts
 from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Anchor, Head
+from tasks.requests.deadlines import Rules
 from tasks.requests.desk import Desk, Receipt, urgency
 from tasks.requests.request import Request
 from tasks.requests.schema import json_schema
@@ -118,11 +119,10 @@ def inbox(as_json: AsJson = False) -> None:
 
 def _catalogue() -> Catalogue | None:
     """The samples that there are; ``None``, with a word, while the data cannot be read."""
-    try:
-        return Catalogue.load()
-    except ExpungeError as error:
-        print(f"expunge: received, to be resolved once the data can be read: {error}", file=sys.stderr)
-        return None
+    catalogue, reason = Catalogue.load_or_none()
+    if catalogue is None:
+        print(f"expunge: received, to be resolved once the data can be read: {reason}", file=sys.stderr)
+    return catalogue
 
 
 @app.command("list")
@@ -632,7 +632,7 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         shown.append({"file": name, **_summary(opened, row), "problems": problems})
         if not as_json:
             pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
-            due = f", due {row.due_at[:10]}" if row.due_at and row.open else ""
+            due = f", due {_day(opened, row.due_at)}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
             for problem in problems:
                 print(f"{name}: {problem}", file=sys.stderr)
@@ -640,6 +640,11 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         print_json(shown)
     if bad:
         raise typer.Exit(Exit.BAD_INPUT)
+
+
+def _day(opened: Desk, at: str) -> str:
+    """The day on which a time lies, where requests are counted."""
+    return str(Rules.of(opened.settings).day(datetime.fromisoformat(at)))
 
 
 def _print_request(opened: Desk, request: Request, as_json: bool) -> None:

@@ -12,9 +12,10 @@ from tasks.requests.high_water import read_checked
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
 from tasks.samples.check import check
-from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, Samples
+from tasks.samples.manifest import LoadedSplit, Manifest, Samples
 from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
+from tasks.samples.table import SPLIT
 
 
 def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
@@ -54,6 +55,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
     write_pictures(image_set.pictures, SPLIT)
+    write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)

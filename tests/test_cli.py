@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from typer.testing import CliRunner, Result
 
 from tasks import cli
 from tasks.output import Exit
+from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
-from tests.requests.conftest import Clock, catalogue, clock, desk, root, submission
+from tests.requests.conftest import LIFE, Clock, catalogue, clock, desk, root, submission
 
 __all__ = ["catalogue", "clock", "desk", "root"]
 
@@ -175,6 +178,120 @@ def test_verify_holds_the_chain_against_anchors(run: Run, desk: Desk) -> None:
     assert result.exit_code == Exit.NOT_VERIFIED
     assert "event 1 is not the one that was anchored (--anchor)" in result.stderr
     assert run("verify", "ledger", "--anchor", "x").exit_code == Exit.BAD_INPUT
+
+
+def test_status_asks_for_a_person_from_the_first_minute(run: Run, desk: Desk) -> None:
+    request = submitted(run)
+    assert run("status", "--no-reconcile").exit_code == 0
+    with desk.writing() as writer:
+        for fact in (LIFE[0], facts.Failed(batch="b")):
+            writer.append(fact, request)
+    result = run("status", "--no-reconcile")
+    assert result.exit_code == Exit.ATTENTION
+    assert f"request {request} failed: expunge show {request} tells why" in result.stdout
+
+
+def test_standing_holds_are_placed_listed_and_lifted(run: Run) -> None:
+    request = submitted(run)
+    placed = json.loads(run("hold", "--requester", "crm:4711", "-r", "[court] 7", "--json").stdout)
+    assert placed["held"] == [request]
+    hold = placed["hold"]
+    assert "[court] 7" in run("holds").stdout
+    listed = json.loads(run("holds", "--json").stdout)
+    assert [(row["hold"], row["of"]) for row in listed] == [
+        (hold, "requester crm:4711"),
+        (request, f"this request, by {hold}"),
+    ]
+    refused = run("release", request, "-r", "settled")
+    assert refused.exit_code == Exit.BAD_INPUT
+    assert f"is held by {hold}; lift that: expunge release {hold}" in refused.stderr
+    assert run("release", hold, "-r", "settled").stdout == f"{hold} is lifted\n"
+    assert run("holds").stdout == "no holds\n"
+    assert not json.loads(run("show", request, "--json").stdout)["held"]
+
+
+def test_samples_are_held_before_any_request(run: Run) -> None:
+    run("hold", "--sample", "train/3.png", "--sample", "train/4.png", "-r", "court")
+    assert [row["of"] for row in json.loads(run("holds", "--json").stdout)] == ["2 sample(s)"]
+    assert "on legal hold until released" in run("show", submitted(run)).stdout
+    for arguments in (["--requester", "a", "--sample", "b"], [], ["r1", "--sample", "b"]):
+        result = run("hold", *arguments, "-r", "court")
+        assert result.exit_code == Exit.BAD_INPUT
+        assert result.stderr.count("\n") == 1
+
+
+def test_one_that_is_withdrawn_makes_way_for_the_next(run: Run) -> None:
+    first, second = submitted(run), submitted(run)
+    assert run("show", second).stdout.splitlines()[1].split() == ["status", "behind"]
+    run("withdraw", first, "-r", "asked")
+    shown = json.loads(run("show", second, "--json").stdout)
+    assert (shown["status"], shown["first"]) == ("validated", None)
+
+
+def test_the_due_date_of_one_behind_is_shown_of_the_first(run: Run) -> None:
+    first = submitted(run)
+    submitted(run, due_at="2026-05-03T00:00:00Z")
+    assert json.loads(run("show", first, "--json").stdout)["due_at"].startswith("2026-05-03")
+    assert json.loads(run("list", "--json").stdout)[0]["due_at"].startswith("2026-05-03")
+
+
+def test_where_the_data_cannot_be_read_a_request_is_received_and_dated(run: Run, desk: Desk) -> None:
+    shutil.rmtree("data/split")
+    Path("a.json").write_bytes(submission())
+    result = run("submit", "a.json")
+    assert result.exit_code == 0
+    assert result.stdout.strip().endswith(" received, due 2026-06-01")
+    assert "received, to be resolved once the data can be read: " in result.stderr
+    status = run("status", "--no-reconcile")
+    assert status.exit_code == Exit.ATTENTION
+    assert "is received and not resolved" in status.stdout
+
+
+def test_a_key_is_destroyed_once_its_request_has_ended(run: Run, desk: Desk) -> None:
+    request = submitted(run)
+    assert run("destroy-key", request, "-r", "asked").exit_code == Exit.BAD_INPUT
+    assert desk.keys.exists(request)
+    run("withdraw", request, "-r", "asked")
+    for _ in range(2):
+        assert run("destroy-key", request, "-r", "asked").exit_code == 0
+        assert not desk.keys.exists(request)
+    assert [event.kind for event in desk.show(request).events].count("unkeyed") == 1
+
+
+def test_everything_about_a_requester_is_listed(run: Run) -> None:
+    mine = submitted(run)
+    submitted(run, samples={"index": [1]}, requester="crm:1")
+    run("refuse", mine, "-r", "no identity")
+    found = json.loads(run("list", "--requester", "crm:4711", "--json").stdout)
+    assert [row["request"] for row in found] == [mine]
+
+
+def test_requests_are_summed_up_and_traced(run: Run, desk: Desk) -> None:
+    request = submitted(run)
+    with desk.writing() as writer:
+        for fact in LIFE:
+            writer.append(fact, request)
+    told = json.loads(run("report", "--json").stdout)
+    assert (told["requests"], told["by status"], told["closed in time"]) == (1, {"closed": 1}, 1)
+    steps = json.loads(run("trace", request, "--json").stdout)[request]
+    assert [step["event"] for step in steps] == [
+        "received", "validated", "batched", "started", "audited", "promoted", "purging", "purged", "closed",
+    ]  # fmt: skip
+    result = run("trace", request, "--commit", "1234567")
+    assert result.exit_code == Exit.BAD_INPUT
+    assert "trace what?" in result.stderr
+
+
+def test_a_table_that_does_not_fit_fails_verification_until_it_is_made_anew(run: Run, desk: Desk) -> None:
+    request = submitted(run)
+    with closing(sqlite3.connect("data/requests/ledger.db")) as connection:
+        connection.execute("UPDATE expunge_standing SET status = 'approved'")
+        connection.commit()
+    result = run("verify", "ledger")
+    assert result.exit_code == Exit.NOT_VERIFIED
+    assert f"the table of states does not fit the events of {request}" in result.stderr
+    desk.ledger.rebuild_standing()
+    assert run("verify", "ledger").exit_code == 0
 
 
 def test_the_inbox_is_taken(run: Run, catalogue: Catalogue) -> None:

@@ -58,10 +58,14 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "classes/count": 10,
     }
     assert sorted(contents()) == [
-        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "samples.csv")
+        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "rows.json"),
+        "samples.csv",
     ]
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
+    assert json.loads(Path("data/split/rows.json").read_text()) == [
+        {"file": "train-00000-of-00001.parquet", "rows": 5000}
+    ]
     loaded = load_split()
     assert loaded.images.shape == (10_000, 1, 28, 28)
     assert read_pictures(SPLIT, 10_000).shape == (10_000, 32)
@@ -308,15 +312,11 @@ def test_a_list_that_would_let_samples_back_is_refused_and_the_stage_exits_with_
     elif state == "merged":
         path.write_bytes(path.read_bytes() + older)
     text = DEFAULTS | {"split": asked.split.model_dump() | ({"erased": None} if state == "null" else {})}
+    ours = {"PYTHONPATH": str(ROOT), "EXPUNGE_KEYS": str(keys.folder), "EXPUNGE_TRACKING": "off"}
     Path("params.yaml").write_text(json.dumps(text))
     done = subprocess.run(
         [sys.executable, "-m", "tasks.split"],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "EXPUNGE_KEYS": str(keys.folder),
-            "EXPUNGE_TRACKING": "off",
-        },
+        env={**os.environ, **ours},
         capture_output=True,
         text=True,
         check=False,

@@ -122,13 +122,28 @@ def content_digest(path: Path) -> str:
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 
 
-def at_work(folder: Path) -> bool:
-    """Whether a process holds the lock on a folder at this moment."""
+def holder(folder: Path) -> int | None:
+    """Return the id of the process that holds the lock on a folder, 0 if it cannot be told; else ``None``."""
+    path = _lock_file(folder)
+    if not path.exists():
+        return None
+    lock = FileLock(path)
     try:
-        with only_writer(folder):
-            return False
-    except BusyError:
-        return True
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = _owner(path)
+        return int(pid) if pid.isascii() and pid.isdigit() else 0
+    lock.release()
+    return None
+
+
+def _lock_file(folder: Path) -> Path:
+    return STATE / "locks" / (str(folder).replace("/", "-") + ".lock")
+
+
+def _owner(lock_file: Path) -> str:
+    owner = lock_file.with_suffix(".pid")
+    return owner.read_text().strip() if owner.exists() else "unknown"
 
 
 @contextmanager
@@ -143,19 +158,18 @@ def only_writer(folder: Path) -> Iterator[None]:
     BusyError
         If another process holds it; the message names that process.
     """
-    path = STATE / "locks" / (str(folder).replace("/", "-") + ".lock")
+    path = _lock_file(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    owner = path.with_suffix(".pid")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        pid = owner.read_text().strip() if owner.exists() else "unknown"
+        pid = _owner(path)
         raise BusyError(
             f"{folder} is being written by process {pid}; wait for it or end it (kill {pid}), then run again"
         ) from None
     try:
-        owner.write_text(f"{os.getpid()}\n")
+        path.with_suffix(".pid").write_text(f"{os.getpid()}\n")
         yield
     finally:
         lock.release()

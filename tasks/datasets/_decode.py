@@ -33,7 +33,8 @@ def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
     Parameters
     ----------
     file, resize
-        As :func:`still` and :func:`scaled` take them.
+        As :func:`still` takes it, and the side in pixels of the square to scale to (bilinear,
+        antialiased), or None.
 
     Returns
     -------
@@ -45,20 +46,16 @@ def decode(file: BinaryIO, resize: int | None = None) -> NDArray[np.uint8]:
     UnusableImageError
         As :func:`still`.
     """
-    return scaled(still(file), resize)
+    image = still(file)
+    return _planes(np.asarray(image if resize is None else _scaled(image, resize)))
 
 
-def scaled(image: Image.Image, resize: int | None) -> NDArray[np.uint8]:
-    """Pixels ``[C, H, W]`` of a grey or RGB image.
+def _scaled(image: Image.Image, side: int) -> Image.Image:
+    return image.resize((side, side), Image.Resampling.BILINEAR)
 
-    Parameters
-    ----------
-    resize
-        Side in pixels of the square to scale to (bilinear, antialiased), or None.
-    """
-    if resize is not None:
-        image = image.resize((resize, resize), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
+
+def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``[H, W]`` or ``[H, W, 3]`` as ``[C, H, W]``."""
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
@@ -160,10 +157,13 @@ class Decoder:
         """Decode the next image; ``name`` is how messages call it."""
         try:
             image = still(file)
-            self._store(scaled(image, self._resize), name)
-            self._pictures.append(fingerprint_of_picture(np.asarray(image)))
         except UnusableImageError as error:
             self.refuse(name, str(error))
+            return
+        native = np.asarray(image)
+        self._pictures.append(fingerprint_of_picture(native))
+        scaled = native if self._resize is None else np.asarray(_scaled(image, self._resize))
+        self._store(_planes(scaled), name)
 
     def refuse(self, name: str, reason: str) -> None:
         """Count a file as unusable without decoding it."""
@@ -228,5 +228,5 @@ def resized(images: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     scaled = np.empty((*images.shape[:2], side, side), dtype=np.uint8)
     for planes, into in zip(images, scaled, strict=True):
         for plane, target in zip(planes, into, strict=True):
-            target[:] = Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR)
+            target[:] = _scaled(Image.fromarray(plane), side)
     return scaled

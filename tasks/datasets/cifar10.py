@@ -60,6 +60,7 @@ def cifar10(path: Path, resize: int | None) -> ImageSet:
         is_test=np.arange(len(sample_ids)) >= len(train),
         classes=tuple(train.classes),
         pictures=fingerprints_of(images),
+        row_counts=(("train", len(train)),),
     )
 
 

@@ -12,6 +12,7 @@ from tasks.samples.image_set import ImageSet
 from tasks.samples.pictures import fingerprints_of
 from tasks.samples.roles import lowest, rank, share
 
+NAME = "sklearn.datasets.load_digits"
 TEST_SHARE = 0.25
 
 
@@ -36,8 +37,9 @@ def digits(path: Path, resize: int | None) -> ImageSet:  # noqa: ARG001  (every 
         images=resized(grey, resize),
         labels=labels,
         sample_ids=sample_ids,
-        sources=tuple(f"sklearn.datasets.load_digits#{index}" for index in range(len(labels))),
+        sources=tuple(f"{NAME}#{index}" for index in range(len(labels))),
         is_test=is_test,
         classes=tuple(str(name) for name in data.target_names),
         pictures=fingerprints_of(grey),
+        row_counts=((NAME, len(labels)),),
     )

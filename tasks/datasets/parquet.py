@@ -125,6 +125,7 @@ def parquet(path: Path, resize: int | None) -> ImageSet:
         is_test=is_test,
         classes=classes,
         pictures=decoder.pictures,
+        row_counts=tuple((shard.path.name, shard.row_count) for shard in shards if shard.part == "train"),
         erased_classes=_known(shards).difference(labels[~is_test].tolist()),
     )
 

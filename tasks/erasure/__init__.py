@@ -13,6 +13,14 @@
 ``fingerprints``        what samples look like, as keyed digests by which copies are found
 ``search``              search of any content for samples
 ``checkpoints``         what trainings leave to go on with
+``sought``              what a search looks for, in the clear or as keyed digests
+``scan``                one content that is being searched, and how much of it may be unpacked
+``found``               what a search found, and what it could not read
+``formats``             how each format is read
+``identity``            what identifies the samples of a purge, anywhere
+``pointer``             DVC's records of a source that a stage makes
+``public``              public data sets that lie in Git
+``stores_git``          Git's whole history as a store
 ``stores``              the places where samples can lie
 ======================  ==============================================================================
 """

@@ -23,6 +23,10 @@ class Outcome(StrEnum):
     """Data that stays needs it: it is that data's own copy."""
     KEPT_REPORTED = "kept-reported"
     """It tells of samples and was not made by this repository: a person must look."""
+    NAMED_ALIKE = "named-alike"
+    """A path there ends like a sample's name, or a number is one: it may be anybody's, and stays."""
+    NOT_OPENED = "not-opened"
+    """A content that the search cannot open, or not to its end; it is named by its kind."""
     SEALED = "sealed"
     NOT_SEARCHED = "not-searched"
     """It cannot be searched, today or later, until a person changes something."""
@@ -35,7 +39,7 @@ class Outcome(StrEnum):
 
 HOLDS = frozenset({
     Outcome.DELETED, Outcome.NOTHING_FOUND, Outcome.MADE_AGAIN, Outcome.KEPT_SHARED, Outcome.NOT_APPLICABLE,
-    Outcome.CANNOT_BE_REACHED,
+    Outcome.CANNOT_BE_REACHED, Outcome.NAMED_ALIKE, Outcome.NOT_OPENED,
 })  # fmt: skip
 NEEDS_PERSON = frozenset({Outcome.KEPT_REPORTED, Outcome.NOT_SEARCHED})
 

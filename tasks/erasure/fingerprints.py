@@ -9,10 +9,12 @@ from pathlib import Path
 from tasks.core.params import Split
 from tasks.erasure import originals
 from tasks.requests.keys import KeyStore, reference
-from tasks.requests.request import Recognition, Request
+from tasks.requests.naming import meant
+from tasks.requests.request import Request
 from tasks.requests.suppression import Line, fingerprint, lines_for
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
 from tasks.samples.pictures import read_pictures
+from tasks.samples.table import SPLIT
 
 
 class Contents:
@@ -31,6 +33,7 @@ class Contents:
     def __init__(self, keys: KeyStore, section: Split, ids: Sequence[str]) -> None:
         self._keys = keys
         self._ids = list(ids)
+        self._known = frozenset(ids)
         if not ids:
             return
         self._split = load_samples(mmap=True)
@@ -41,7 +44,7 @@ class Contents:
 
     def names(self, request: Request) -> list[str]:
         """Ids that a request names and that no other batch has erased."""
-        return Recognition.of_remaining(request, self._keys.load(request.id)).among(self._ids)
+        return meant(request, self._keys, self._known)
 
     def of(self, request: Request) -> list[dict[str, str]]:
         """Digests of a request's samples under its key.

@@ -71,7 +71,7 @@ def at_other_ends(suffix: str, root: Path) -> set[tuple[str, str]]:
 
 
 def was_tracked(path: str, root: Path) -> bool:
-    """Whether any commit holds a file at, or below, a path."""
-    return bool(
-        git.ask("log", *EVERYWHERE, "--format=%H", "--max-count=1", "--", path, root=root, timeout=120)
-    )
+    """Whether any commit holds a file at, or below, a path, hidden ones such as ``.gitignore`` apart."""
+    if Path(path).is_absolute() or path.startswith(".."):
+        return False
+    return any(not Path(file).name.startswith(".") for file, _ in ever(path, root))

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.core.errors import ExpungeError
-from tasks.core.files import write_whole
+from tasks.core.files import content_digest, write_whole
 from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
 from tasks.erasure.stores.dvc import bare
@@ -213,10 +213,15 @@ class Lineage:
 
 
 def current_outs(root: Path, stage: str) -> set[str]:
-    """MD5s of what a stage made, as ``dvc.lock`` of the working tree has it."""
+    """MD5s of what a stage made, where it lies as ``dvc.lock`` of the working tree has it."""
     path = root / "dvc.lock"
     locks = [((WORKSPACE,), path.read_bytes())] if path.exists() else []
-    return {md5 for run in _of_locks(locks) if run.stage == stage for md5 in run.made}
+    outs = [out for run in _of_locks(locks) if run.stage == stage for out in run.outs]
+    return {bare(md5) for name, md5 in outs if md5 and _lies_there(root / name, md5)}
+
+
+def _lies_there(path: Path, md5: str) -> bool:
+    return path.exists() and content_digest(path) == md5
 
 
 def _tells_of(path: str, source: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,7 @@ from tasks.core.errors import ExpungeError
 from tasks.erasure.checklist import Outcome
 from tasks.erasure.lineage import Lineage, current_outs
 from tasks.erasure.pointers import Pointer, Pointers, read_pointers
-from tasks.erasure.search import Wanted, named
+from tasks.erasure.search import Asked, named
 from tasks.erasure.stores import Hit
 from tasks.erasure.stores.dvc import OID, DvcCache, Objects, bare
 
@@ -48,7 +48,7 @@ class Ownership:
 
     root: Path
     source: str
-    wanted: Sequence[Wanted]
+    wanted: Asked
     stores: list[Objects]
     planned: Collection[str] = ()
     pointers: Pointers = field(init=False)
@@ -77,7 +77,8 @@ class Ownership:
 
     def is_erased(self, name: str) -> bool:
         """Whether a file of the source, by its path below that, is an erased sample's."""
-        return named(name, self.wanted)
+        found = named(name, self.wanted)
+        return bool(found) and not found.by_end
 
     @cached_property
     def lists(self) -> set[str]:
@@ -127,6 +128,8 @@ class Ownership:
 
         ``DELETED`` if it is to go; ``MADE_AGAIN`` if it goes once there is a new version of it.
         """
+        if hit.weak:
+            return Outcome.NAMED_ALIKE, hit.why
         if not OID.fullmatch(hit.item):
             own = hit.item in self.lineage.entries.get(store.name, {})
             return (Outcome.DELETED, hit.why) if own else (Outcome.KEPT_REPORTED, f"{hit.why}; {FOREIGN}")
@@ -138,7 +141,7 @@ class Ownership:
             return Outcome.KEPT_REPORTED, f"{hit.why}; {FOREIGN}" + (f", tracked as {where}" if where else "")
         if own_list and any(p.current and p.md5 == hit.item for p in self.pointers.found):
             return Outcome.MADE_AGAIN, hit.why
-        if hit.item in self.needed or (hit.item in self.kept and hit.whole):
+        if md5 in self.needed or (hit.item in self.kept and hit.whole):
             return Outcome.KEPT_SHARED, SHARED
         if hit.item in self.kept and source:
             return Outcome.MADE_AGAIN, hit.why

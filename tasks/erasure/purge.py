@@ -8,7 +8,6 @@ cut short is simply done again, and years later the same search can be repeated 
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core import git
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
@@ -26,11 +24,11 @@ from tasks.erasure import lineage, originals, pointer, public
 from tasks.erasure.begun import FOLDER, Begun
 from tasks.erasure.checklist import Checklist, Detail, Line, Outcome, counted
 from tasks.erasure.checkpoints import at_work, checkouts, checkpoints
-from tasks.erasure.fingerprints import Contents
 from tasks.erasure.git_rewrite import how_to_rewrite
+from tasks.erasure.identity import bases_of, brought, forget, of_data, of_ledger, recorded_weights, remembered
 from tasks.erasure.ownership import FOREIGN, Ownership
 from tasks.erasure.pointers import Pointers, below_root, read_pointers
-from tasks.erasure.search import Wanted
+from tasks.erasure.sought import Sought
 from tasks.erasure.source import bring_up_to_date, pointers_of_source
 from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
 from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bare, folder_list, remotes
@@ -38,18 +36,13 @@ from tasks.erasure.stores.folder import Folder
 from tasks.erasure.stores.mlflow import RunFiles
 from tasks.erasure.stores.prefect import EVENT, FlowRuns, local_database
 from tasks.erasure.stores_git import GitHistory
-from tasks.requests import events as facts
 from tasks.requests.desk import Desk
-from tasks.requests.events import NOTHING_LEFT
-from tasks.requests.keys import reference
+from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
-from tasks.requests.request import Recognition, Request
+from tasks.requests.request import Request
 from tasks.requests.settings import settings_of
-from tasks.requests.standing import Row
 from tasks.requests.states import Status
-from tasks.requests.suppression import fingerprint
 from tasks.samples.image_set import ImageSet
-from tasks.samples.manifest import SPLIT, load_samples
 
 if TYPE_CHECKING:
     from tasks.tracking.deletion import Deletion, Void
@@ -74,59 +67,6 @@ MEANING = {
     Outcome.KEPT_REPORTED: f"{FOREIGN}, or needed by somebody; a person must look: expunge verify names it",
     Outcome.NOT_SEARCHED: "could not be read",
 }
-
-
-# What the purge reads in events: nothing else in this room does.
-
-
-def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
-    """Return what identifies the samples of requests anywhere.
-
-    Raises
-    ------
-    ExpungeError
-        If a key was destroyed: then nothing can be recognised any more.
-    """
-    known = desk.rows()
-    current = in_production(desk.ledger)
-    kept = {current.weights} if current else set()
-    destroys = desk.settings.superseded == "destroy"
-    return [
-        Wanted(
-            key=desk.keys.load(request.id),
-            names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
-            pixels=frozenset(entry["pixels"] for entry in request.content),
-            files=frozenset(entry["file"] for entry in request.content if "file" in entry),
-            flow_runs=_brought(desk, (row for row in known if request.id in {row.request, row.first})),
-            weights=frozenset(
-                {base.weights for base in _bases([request])} | set(_recorded_weights(request) or ())
-                if destroys
-                else ()
-            )
-            - kept,
-        )
-        for request in requests
-    ]
-
-
-def _brought(desk: Desk, rows: Iterable[Row]) -> frozenset[str]:
-    """Ids of the flow runs that brought requests."""
-    found = (desk.show(row.request).received.flow_run for row in rows)
-    return frozenset(run.id for run in found if run)
-
-
-def _bases(requests: Iterable[Request]) -> Iterator[facts.Base]:
-    """Models, by version and weights, that had learned samples of requests."""
-    for request in requests:
-        for attempt in request.all_common(facts.Attempt):
-            if attempt.method != NOTHING_LEFT:
-                yield attempt.base
-
-
-def _recorded_weights(request: Request) -> Sequence[str] | None:
-    """Digests of all models that a purge of the request deleted; ``None`` if none recorded them."""
-    purged = request.common(facts.Purge)
-    return None if purged is None else purged.void_weights
 
 
 @dataclass
@@ -176,20 +116,21 @@ class Purge:
             return
         rows = self.desk.rows()
         purged = {row.request for row in rows if row.status in {Status.PURGED, Status.CLOSED}}
-        brought = _brought(self.desk, (row for row in rows if row.first in purged))
-        if brought:
-            for run in list(runs.runs(flow_runs={"id": {"any_": sorted(brought)}})):
+        ours = brought(self.desk, (row for row in rows if row.first in purged))
+        if ours:
+            for run in list(runs.runs(flow_runs={"id": {"any_": sorted(ours)}})):
                 runs.delete(str(run["id"]))
 
     def plan(self, requests: Sequence[Request]) -> list[Detail]:
         """List by name what a purge would take, make again or leave; nothing is changed."""
-        wanted = self._foreseen(requests)
+        wanted = of_data(requests, self.desk, self.params.split).sought
         images = self._source()
         named = {name for request in requests for name in self._references(request, images).values()}
         found = [Detail(SOURCE, name, Outcome.DELETED, "by id") for name in sorted(named)]
         objects = self._objects()
         hits = {store.name: self._search(store, wanted)[0] for store in objects}
         ownership = Ownership(self.root, self._path, wanted, objects)
+        ownership.needed = set()  # the split as it is now is to be made again
         for store in objects:
             for hit in hits[store.name]:
                 found.append(Detail(store.name, hit.item, *ownership.fate(hit, store)))
@@ -211,19 +152,6 @@ class Purge:
             found.append(Detail("MLflow and DVC", model, Outcome.DELETED, "once its successor is promoted"))
         return found
 
-    def _foreseen(self, requests: Sequence[Request]) -> list[Wanted]:
-        """Return what will identify samples: until their audit, what they look like is read from the data."""
-        known = load_samples(mmap=True).samples.sample_ids
-        wanted, leaving = [], set()
-        for request, each in zip(requests, wanted_of(requests, self.desk), strict=True):
-            names = Recognition.of_remaining(request, each.key).among(known)
-            leaving |= set(names)
-            content = Contents(self.desk.keys, self.params.split, names).of(request)
-            pixels = each.pixels | {entry["pixels"] for entry in content}
-            files = each.files | {entry["file"] for entry in content if "file" in entry}
-            wanted.append(replace(each, pixels=pixels, files=files))
-        return self._told_apart(wanted, leaving)[0]
-
     @staticmethod
     def _named_lists(found: Iterable[Detail]) -> set[str]:
         return {bare(each.item) for each in found if each.outcome is Outcome.MADE_AGAIN}
@@ -242,13 +170,13 @@ class Purge:
         """
         self._details, self._scans = [], Scans()
         begun = Begun.of(self.root, (request.id for request in requests))
-        wanted = wanted_of(requests, self.desk)
+        identity = remembered(begun.requests, requests, self.desk, self.params.split)
+        wanted = identity.sought
         lines = [self._originals(requests, begun)]
         objects = self._objects()
         lines += self._renew_pointers(wanted, objects, begun)
         self._split_again()
-        wanted, twins = self._told_apart(wanted)
-        lines += _twins(twins)
+        lines += _twins(identity.twins)
         lines += self._purge_objects(wanted, requests, objects, begun)
         lines += self._checkpoints()
         for store in self._others():
@@ -256,6 +184,8 @@ class Purge:
         lines += [*self._unsearched(), *self._beyond_reach(begun, wanted)]
         begun.open = sorted({line.store for line in lines if line.open})
         begun.write()
+        if not begun.open:
+            forget(begun.requests, self.desk)
         checklist = Checklist(tuple(lines), tuple(self._details), tuple(begun.weights))
         self._log(begun, checklist)
         return checklist
@@ -266,8 +196,7 @@ class Purge:
         split = self.params.split
         if kept := originals.why_kept(split.source):
             return Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
-        tracked = [f"{self._path}"] if git.ask("ls-files", "--", self._path, root=self.root) else []
-        begun.add(files=[*tracked, *self._pointer_files()])
+        begun.add(files=self._pointer_files())
         images = self._source()
         references = {ref for request in requests for ref in self._references(request, images).values()}
         changed = originals.remove(split.source, Path(split.path), references)
@@ -284,9 +213,7 @@ class Purge:
         found = pointer.pointers(self.root, self.params.split.path)
         return [each for each in found if not each.file.endswith(".dvc")]
 
-    def _renew_pointers(
-        self, wanted: Sequence[Wanted], objects: list[Objects], begun: Begun
-    ) -> Iterator[Line]:
+    def _renew_pointers(self, wanted: Sought, objects: list[Objects], begun: Begun) -> Iterator[Line]:
         """Let the source's pointers name it as it is now, and bring what they name to where the old was."""
         ownership = Ownership(self.root, self._path, wanted, objects)
         cache = next(store for store in objects if isinstance(store, DvcCache))
@@ -316,49 +243,8 @@ class Purge:
         """Rebuild ``data/split`` without the samples: its list of erased ones names them by now."""
         self._dvc("repro", "--single-item", "split")
 
-    def _told_apart(
-        self, wanted: Sequence[Wanted], leaving: Collection[str] = ()
-    ) -> tuple[list[Wanted], int]:
-        """Leave out what samples share with others that stay: who has the same pixels was not asked for.
-
-        Returns
-        -------
-        wanted
-            Without the digests of pixels and files that samples which stay have, too.
-        count
-            How many digests of pixels were left out.
-        """
-        if not (SPLIT / "images.npy").exists():
-            return list(wanted), 0
-        split = load_samples(mmap=True)
-        rows = [row for row, name in enumerate(split.samples.sample_ids) if name not in leaving]
-        prints = {row: fingerprint(split.images[row]) for row in rows} if wanted else {}
-        shared: dict[int, set[int]] = {}
-        for number, each in enumerate(wanted):
-            if each.pixels:
-                shared[number] = {
-                    row
-                    for row, value in prints.items()
-                    if reference(each.key, "pixels", value) in each.pixels
-                }
-        staying = {row: split.samples.sources[row] for rows in shared.values() for row in rows}
-        if not staying:
-            return list(wanted), 0
-        source = self.params.split
-        files = originals.encoded(source.source, Path(source.path), sorted(set(staying.values())))
-        found = list(wanted)
-        for number, rows_of in shared.items():
-            each = found[number]
-            pixels = {reference(each.key, "pixels", prints[row]) for row in rows_of}
-            known = {_sha256(files[staying[row]]) for row in rows_of if staying[row] in files}
-            same = {reference(each.key, "file", value) for value in known}
-            found[number] = replace(each, pixels=each.pixels - pixels, files=each.files - same)
-        return found, sum(
-            len(before.pixels) - len(now.pixels) for before, now in zip(wanted, found, strict=True)
-        )
-
     def _purge_objects(
-        self, wanted: Sequence[Wanted], requests: Sequence[Request], objects: list[Objects], begun: Begun
+        self, wanted: Sought, requests: Sequence[Request], objects: list[Objects], begun: Begun
     ) -> list[Line]:
         """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
         hits, lines = {}, []
@@ -521,7 +407,7 @@ class Purge:
             )
         return lines
 
-    def _purge_store(self, store: Store, wanted: Sequence[Wanted]) -> list[Line]:
+    def _purge_store(self, store: Store, wanted: Sought) -> list[Line]:
         hits, failed = self._search(store, wanted)
         judged = []
         try:
@@ -534,7 +420,7 @@ class Purge:
             failed = self._failed(store.name, error)
         return self._told(store, judged, failed)
 
-    def _left(self, store: Objects, ownership: Ownership, wanted: Sequence[Wanted]) -> list[Line]:
+    def _left(self, store: Objects, ownership: Ownership, wanted: Sought) -> list[Line]:
         """Search a store of DVC's; what this repository should have deleted and did not is reported, too."""
         hits, failed = self._search(store, wanted)
         judged = []
@@ -556,9 +442,12 @@ class Purge:
             lines.append(Line(store.name, store.how, Outcome.NOT_SEARCHED, count, meaning))
         if failed:
             lines.append(failed)
-        return lines or [Line(store.name, store.how, Outcome.NOTHING_FOUND)]
+        for why, count in sorted(store.partly.items()):
+            lines.append(Line(store.name, "contents", Outcome.NOT_OPENED, count, why))
+        found = any(line.outcome is not Outcome.NOT_OPENED for line in lines)
+        return lines if found else [Line(store.name, store.how, Outcome.NOTHING_FOUND), *lines]
 
-    def _search(self, store: Store, wanted: Sequence[Wanted]) -> tuple[list[Hit], Line | None]:
+    def _search(self, store: Store, wanted: Sought) -> tuple[list[Hit], Line | None]:
         """Search a store to its end before anything is deleted; a line if that cannot be done."""
         try:
             return list(store.search(wanted)), None
@@ -643,14 +532,14 @@ class Purge:
         if not (self.root / self.params.split.path).exists():
             yield Line(SOURCE, "all of it", Outcome.NOT_SEARCHED, 0, "split.path is not there")
 
-    def _beyond_reach(self, begun: Begun, wanted: Sequence[Wanted]) -> Iterator[Line]:
+    def _beyond_reach(self, begun: Begun, wanted: Sought) -> Iterator[Line]:
         own = lineage.Lineage.read(self.root, self._path, Pointers(), {})
         if commits := own.commits_without_data(self.root, begun.objects):
             why = "kept; what they name there was deleted from every store of DVC's that is listed as purged"
             yield Line("Git", "dvc.lock of all commits", Outcome.NOT_APPLICABLE, len(commits), why)
         yield from self._git(wanted)
 
-    def _git(self, wanted: Sequence[Wanted]) -> Iterator[Line]:
+    def _git(self, wanted: Sought) -> Iterator[Line]:
         """Search Git's whole history; it is rewritten by nobody but the operator."""
         store = GitHistory(self.root)
         try:
@@ -686,7 +575,7 @@ class Purge:
             yield from self._superseded(requests)
         except ExpungeError as error:
             yield self._failed("MLflow", error)
-        if any(_recorded_weights(request) is None for request in requests):
+        if any(recorded_weights(request) is None for request in requests):
             why = "only the models that batches started from are known by digest"
             yield Line("models", "weights that learned samples", Outcome.NOT_SEARCHED, 0, why)
 
@@ -695,7 +584,7 @@ class Purge:
         if registry is None:
             yield Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
             return
-        bases = {base.version for base in _bases(requests) if base.version is not None}
+        bases = {base.version for base in bases_of(requests) if base.version is not None}
         there = bases & {version.version for version in registry.versions()}
         if len(there) < len(bases) or not bases:
             outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
@@ -718,7 +607,7 @@ class Purge:
 
         A base may be known by its weights only: an earlier purge took the split that it was trained on.
         """
-        bases = {base.weights for base in _bases(requests)}
+        bases = {base.weights for base in bases_of(requests)}
         current = in_production(self.desk.ledger)
         return deletion.find(weights=bases, inputs=void, keep={current.weights} if current else set())
 
@@ -742,9 +631,8 @@ class Purge:
 
     def _references(self, request: Request, images: ImageSet) -> dict[str, str]:
         """Source references of a request's samples that are still there, by id."""
-        recognition = Recognition.of_all(request, self.desk.keys.load(request.id))
-        pairs = zip(images.sample_ids, images.sources, strict=True)
-        return {name: source for name, source in pairs if recognition.means(name)}
+        source_of = dict(zip(images.sample_ids, images.sources, strict=True))
+        return {name: source_of[name] for name in meant(request, self.desk.keys, source_of, remaining=False)}
 
     def _kept(self) -> set[str]:
         """MD5s of the weights in production."""
@@ -756,6 +644,8 @@ class Purge:
         outcome, why = Outcome.KEPT_REPORTED, hit.why
         if store.name == WORKSPACE and self._public.has(Path(hit.item)):
             return Detail(store.name, hit.item, Outcome.NOT_APPLICABLE, public.WHAT)
+        if hit.weak:
+            return Detail(store.name, hit.item, Outcome.NAMED_ALIKE, why)
         if hit.foreign or hit.item.startswith(EVENT):
             why = f"{why}; {FOREIGN}"
         elif store.name in {WORKSPACE, REST, SOURCE}:
@@ -773,7 +663,7 @@ class Purge:
     def _left_there(self, store: Store, hit: Hit) -> Detail:
         """What a search finds that deletes nothing."""
         judged = self._judged(store, hit)
-        if judged.outcome is Outcome.NOT_APPLICABLE:
+        if judged.outcome in {Outcome.NOT_APPLICABLE, Outcome.NAMED_ALIKE}:
             return judged
         return replace(judged, outcome=Outcome.KEPT_REPORTED)
 
@@ -811,8 +701,9 @@ class Purge:
 def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """Search every store for the samples of requests; nothing is changed."""
     purge._details, purge._scans = [], Scans()
-    wanted, twins = purge._told_apart(wanted_of(requests, purge.desk))
-    lines, objects = _twins(twins), purge._objects()
+    identity = of_ledger(requests, purge.desk, purge.params.split)
+    wanted = identity.sought
+    lines, objects = _twins(identity.twins), purge._objects()
     answering = []
     for store in objects:
         _, failed = purge._search(store, wanted)
@@ -834,10 +725,6 @@ def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:
 def purgeable(requests: Iterable[Request]) -> list[Request]:
     """Return those whose purge is due: promoted and not on hold, or begun."""
     return [each for each in requests if each.state.status in DUE and not each.state.held]
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _twins(count: int) -> list[Line]:

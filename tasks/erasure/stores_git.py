@@ -13,18 +13,19 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tasks.core import git
 from tasks.core.files import STATE, content_digest, write_text
+from tasks.erasure.found import Found
 from tasks.erasure.git_objects import DAMAGED, Trees, all_objects, folder_of, reachable_commits, read_all
 from tasks.erasure.public import WHAT, PublicFiles
-from tasks.erasure.search import Wanted, find, named
+from tasks.erasure.search import Asked, find, named, sought_of
+from tasks.erasure.sought import Sought
 from tasks.erasure.stores import Hit
-from tasks.requests.keys import reference
 
 CACHE = STATE / "git"
 LARGEST = 1 << 32
@@ -99,7 +100,7 @@ class GitHistory:
         self._missing_lfs = 0
         self._unread = 0
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+    def search(self, wanted: Asked) -> Iterator[Hit]:
         """Find places that hold samples, public data sets aside; an item is a place."""
         for held in self.held(wanted):
             if not held.public:
@@ -108,7 +109,7 @@ class GitHistory:
     def delete(self, item: str) -> None:
         """Delete nothing: see :mod:`tasks.erasure.git_rewrite`."""
 
-    def held(self, wanted: Sequence[Wanted]) -> list[Held]:
+    def held(self, wanted: Asked) -> list[Held]:
         """Return what Git keeps of samples, by place; nothing outside a Git repository.
 
         Raises
@@ -119,9 +120,11 @@ class GitHistory:
         self._missing_lfs = self._unread = 0
         if git.git_folder(self.root) is None:
             return []
-        found = list(self._held(wanted))
+        scan = self._scan or _digest_of(wanted)
+        wanted = sought_of(wanted)
+        found = list(self._held(wanted, scan))
         for path in self.submodules():
-            inner = GitHistory(self.root / path, scan=self._scan)
+            inner = GitHistory(self.root / path, scan=scan)
             found += [
                 dataclasses.replace(each, submodule=str(PurePosixPath(path, each.submodule)))
                 for each in inner.held(wanted)
@@ -175,9 +178,9 @@ class GitHistory:
         )
         return [line.partition("\t")[2] for line in told if line.startswith("160000 ")]
 
-    def _held(self, wanted: Sequence[Wanted]) -> Iterator[Held]:
+    def _held(self, wanted: Asked, scan: str | None) -> Iterator[Held]:
         objects = all_objects(self.root)
-        known = _Known(self._cache(wanted))
+        known = _Known(self._cache(scan))
         kinds = {each.id: each.kind for each in objects}
         self._unread += sum(each.size > LARGEST or each.kind == DAMAGED for each in objects)
         todo = [
@@ -198,10 +201,10 @@ class GitHistory:
         yield from self._in_commits(wanted, known, blobs, Trees(self.root, objects))
 
     def _in_commits(
-        self, wanted: Sequence[Wanted], known: _Known, blobs: frozenset[str], trees: Trees
+        self, wanted: Asked, known: _Known, blobs: frozenset[str], trees: Trees
     ) -> Iterator[Held]:
         public = PublicFiles(self.root).sha256
-        places = trees.places(blobs, by_path=lambda path: bool(named(path, wanted)))
+        places = trees.places(blobs, by_path=lambda path: _is_name(path, wanted))
         self._unread += len(trees.damaged)
         reachable = reachable_commits(self.root)
         groups: dict[tuple[str, bool], list[tuple[str, str]]] = {}
@@ -220,7 +223,7 @@ class GitHistory:
             if ids:
                 yield Held(LOOSE, known[min(ids)].why, ids, 0, 0, is_public)
 
-    def _lfs(self, wanted: Sequence[Wanted], known: _Known) -> Iterator[Held]:
+    def _lfs(self, wanted: Asked, known: _Known) -> Iterator[Held]:
         storage = git.ask("config", "lfs.storage", root=self.root)
         folder = folder_of(self.root) / (storage or "lfs") / "objects"
         here = {path.name: path for path in folder.glob("??/??/*") if path.is_file()}
@@ -235,7 +238,7 @@ class GitHistory:
         if found:
             yield Held(LFS, found[min(found)], frozenset(found), 0, 0)
 
-    def _own_files(self, wanted: Sequence[Wanted]) -> Iterator[Held]:
+    def _own_files(self, wanted: Asked) -> Iterator[Held]:
         """Search what Git writes beside its objects: the reflog, the last message, names of branches.
 
         The index is left out: it lists what is tracked now, which the commits tell.
@@ -247,7 +250,7 @@ class GitHistory:
                 folders[:] = [each for each in folders if each not in {"objects", "lfs", "modules", "hooks"}]
             for path in (Path(folder, file) for file in files if file != "index"):
                 with suppress(FileNotFoundError):  # Git is at work
-                    if stat.S_ISREG(path.lstat().st_mode) and (hit := find(path, wanted)):
+                    if stat.S_ISREG(path.lstat().st_mode) and (hit := find(path, wanted)) and not hit.by_end:
                         found[path.relative_to(top).as_posix()] = hit.why
         if found:
             yield Held(OWN, found[min(found)], frozenset(found), 0, 0)
@@ -255,8 +258,7 @@ class GitHistory:
     def _damaged(self, _: str) -> None:
         self._unread += 1
 
-    def _cache(self, wanted: Sequence[Wanted]) -> Path | None:
-        scan = self._scan or _digest_of(wanted)
+    def _cache(self, scan: str | None) -> Path | None:
         if scan is None:
             return None
         code = content_digest(Path(__file__).parent)
@@ -273,8 +275,10 @@ class _Seen:
     pointer: str = ""
 
     @classmethod
-    def of(cls, content: bytes | Path, wanted: Sequence[Wanted]) -> _Seen:
+    def of(cls, content: bytes | Path, wanted: Asked) -> _Seen:
         found = find(content, wanted)
+        if found.by_end:
+            found = Found()
         data = content if isinstance(content, bytes) else b""
         match = POINTER.match(data) if len(data) < 1024 else None
         pointer = match[1].decode() if match else ""
@@ -290,9 +294,13 @@ class _Seen:
         return cls(found.why, sha256, pointer)
 
 
-def _is_file_of_sample(sha256: str, wanted: Sequence[Wanted]) -> bool:
-    asked = (each for each in wanted if isinstance(each, Wanted) and sha256)
-    return any(reference(each.key, "file", sha256) in each.files for each in asked)
+def _is_name(path: str, wanted: Asked) -> bool:
+    found = named(path, wanted)
+    return bool(found) and not found.by_end
+
+
+def _is_file_of_sample(sha256: str, wanted: Asked) -> bool:
+    return bool(sha256) and sought_of(wanted).is_file(sha256)
 
 
 class _Known:
@@ -335,8 +343,8 @@ class _Known:
             write_text(self._path, "".join(lines))
 
 
-def _digest_of(wanted: Sequence[Wanted]) -> str | None:
-    if not all(isinstance(each, Wanted) for each in wanted):
+def _digest_of(wanted: Asked) -> str | None:
+    if isinstance(wanted, Sought):
         return None
     values = [
         [sorted(value) if isinstance(value, frozenset) else value.hex() for value in fields]

@@ -17,8 +17,9 @@ from tasks.requests.desk import Desk
 from tasks.requests.events import Base
 from tasks.requests.high_water import read_checked
 from tasks.requests.production import in_production, models
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
 from tasks.samples.pictures import read_pictures
+from tasks.samples.table import SPLIT
 
 
 @dataclass(frozen=True, slots=True)

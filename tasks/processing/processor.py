@@ -38,10 +38,12 @@ from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
 from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
 from tasks.requests.high_water import check, extend
+from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.states import OPEN, UNDONE, Status
-from tasks.samples.manifest import SPLIT, load_samples
+from tasks.samples.manifest import load_samples
+from tasks.samples.table import SPLIT
 from tasks.stage import environment
 
 IDS_FILE = Path("data/requests/batch.txt")
@@ -138,12 +140,12 @@ class Processor:
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""
-        catalogue: Catalogue | None = None
-        try:
-            catalogue = Catalogue.load(patience=0)
-        except ExpungeError as error:
-            if inbox.waits() or any(row.status is Status.RECEIVED for row in self.desk.rows(only_open=True)):
-                yield f"requests are received and wait to be resolved: {error}"
+        wait = any(row.status is Status.RECEIVED for row in self.desk.rows(only_open=True))
+        if not wait and not inbox.waits():
+            return
+        catalogue, reason = Catalogue.load_or_none(patience=0)
+        if catalogue is None:
+            yield f"requests are received and wait to be resolved: {reason}"
         if inbox.waits():
             for name, receipt in inbox.take(self.desk, catalogue):
                 if isinstance(receipt, str):
@@ -317,11 +319,11 @@ class Processor:
 
     def _samples(self, batch: Batch) -> tuple[list[str], int]:
         """Ids of the batch's samples that are in the data, and how many others should be and are not."""
-        known = list(Catalogue.load().sources)
+        known = Catalogue.load().sources
         ids: set[str] = set()
         lost = 0
         for request in batch.requests:
-            own = Recognition.of_remaining(request, self._key(request)).among(known)
+            own = meant(request, self.desk.keys, known)
             ids.update(own)
             lost += len(request.remaining) - len(own)
         return sorted(ids), lost
@@ -655,18 +657,24 @@ class Processor:
             yield f"{store} could not be searched for what was erased; it is tried again in every run"
 
     def _close(self, batch: Batch) -> Batch:
+        """Write the certificates, tell the runs, and close the requests and those that wait behind."""
+        attested: dict[str, str] = {}
         for request in batch.requests:
+            self.desk.keys.forget_names(request.id)
             path = certify(self.desk, request, self.params.runtime, CERTIFICATES)
-            attested = digest(path, "sha256")
-            audit = request.common(facts.Audit)
-            if audit is not None:
-                self._link(audit, {f"expunge.certificate.{request.id}": attested})
-            with self.desk.writing() as writer:
-                writer.append(facts.Closed(batch=batch.id, certificate=attested), request.id)
-                for row in writer.rows(only_open=True):
-                    if row.status is Status.BEHIND and row.first == request.id:
-                        writer.append(facts.Duplicate(first=request.id), row.request)
-            self.log(f"request {request.id} closed; certificate {path}")
+            attested[request.id] = digest(path, "sha256")
+            self.log(f"request {request.id}: certificate {path}")
+        audit = batch.common(facts.Audit)
+        if audit is not None:
+            self._link(audit, {f"expunge.certificate.{name}": value for name, value in attested.items()})
+        ended = set(batch.names)
+        with self.desk.writing() as writer:
+            for name, value in attested.items():
+                writer.append(facts.Closed(batch=batch.id, certificate=value), name)
+            for row in writer.rows(only_open=True):
+                if row.status is Status.BEHIND and row.first in ended:
+                    writer.append(facts.Duplicate(first=row.first or ""), row.request)
+                    self.desk.keys.forget_names(row.request)
         return Batch(batch.id, tuple(self.desk.show(name) for name in batch.names))
 
     # shared
@@ -685,13 +693,13 @@ class Processor:
         try:
             registry = models(self.params, self.root)
         except ExpungeError as error:
-            self.log(f"the runs in MLflow do not carry {', '.join(tags)}: {error}")
+            self.log(f"the runs in MLflow do not carry {len(tags)} tag(s): {error}")
             return
         for key in {*audit.runs.values(), audit.pipeline} - {None} if registry else ():
             try:
                 registry.tag_run(key, tags)  # type: ignore[union-attr, arg-type]
             except ExpungeError as error:
-                self.log(f"run {key} in MLflow does not carry {', '.join(tags)}: {error}")
+                self.log(f"run {key} in MLflow does not carry {len(tags)} tag(s): {error}")
 
     def _commit(
         self,

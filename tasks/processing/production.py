@@ -14,7 +14,8 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import content_digest, read_json, write_json, write_text, write_whole
 from tasks.requests.events import Base
 from tasks.requests.production import BASE
-from tasks.samples.manifest import SPLIT, Manifest, Samples
+from tasks.samples.manifest import Manifest, Samples
+from tasks.samples.table import SPLIT
 
 if TYPE_CHECKING:
     from tasks.tracking.model_registry import Models

@@ -1,59 +1,82 @@
-"""The samples that there are, by every name that a request may use."""
+"""The samples that there are, by every name that a request may use.
+
+Names that are canonically equivalent in Unicode are one name: whether ``é`` is written as one character or
+as two depends on the system that a file passed through, not on who writes the request. What is stored is
+compared so and never changed.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
-from tasks.core.errors import ExpungeError
-from tasks.core.files import at_work
+from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.files import holder, read_json
 from tasks.requests.schema import Kind, Named
-from tasks.samples.manifest import SPLIT, Samples, read_classes
+from tasks.samples.table import SPLIT, Table, read_classes, read_table
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
+
+PARTS = ("train", "val", "test")
 
 LOST = {
     "id": "is no sample id",
     "path": "is no file or row of the source",
     "index": "is no row of the source's training part",
-    "class": "is no class",
+    "class": "is no class; data/split/classes.json lists them",
 }
-"""Why a name means no sample."""
+"""Why a name means no sample. The ledger keeps these, so they name nothing."""
+
+RowCounts = Sequence[tuple[str, int]]
+
+N = TypeVar("N")
 
 
-@dataclass(frozen=True, slots=True)
 class Catalogue:
     """Samples of the data set as ``split`` read it last.
 
-    Attributes
+    A row's index counts through all files of the source's training part, in the order in which the source
+    reads them, and also through rows that were erased: it means the same row for ever. Ledgers written
+    before it did so hold digests of the row number within its file. For a source of one file they are equal.
+    For one of several, a request for a row that is gone is recognised by its old number alone, as if that
+    were the new one: the answer is still that it was erased, perhaps by another request than the one named.
+
+    Parameters
     ----------
-    sources
-        Source reference by sample id: a file's path, or ``<file>#<row>``.
-    by_name
-        Ids of the samples that a name means, training and validation samples only.
-    tests
-        Names that mean test samples.
+    table
+        ``samples.csv``.
     classes
         Names of the classes.
-    labels
-        Class numbers of training and validation samples by id.
+    row_counts
+        Files of the training part, in order, with the number of their rows; none if the source has no rows.
     """
 
-    sources: Mapping[str, str]
-    by_name: Mapping[tuple[Kind, str], Sequence[str]]
-    tests: frozenset[tuple[Kind, str]]
-    classes: tuple[str, ...]
-    labels: Mapping[str, int]
+    def __init__(self, table: Table, classes: tuple[str, ...], row_counts: RowCounts) -> None:
+        self.classes = classes
+        self.sources: Mapping[str, str] = dict(zip(table.sample_ids, table.sources, strict=True))
+        """Source reference by sample id: a file's path, or ``<file>#<row>``."""
+        self._table = table
+        self._tests = {
+            name for name, part in zip(table.sample_ids, table.groups, strict=True) if part == "test"
+        }
+        self._rows: dict[str, range] = {}
+        first = 0
+        for file, count in row_counts:
+            self._rows[file] = range(first, first + count)
+            first += count
 
     @classmethod
     def load(cls, folder: Path = SPLIT, *, patience: float = PATIENCE) -> Catalogue:
-        """Read ``samples.csv`` and ``classes.json``.
+        """Read ``samples.csv``, ``classes.json`` and ``rows.json``.
 
-        While they are made again, DVC has taken the old ones away; then this waits for ``patience`` seconds.
+        While a stage makes them again, DVC has taken the old ones away; then this waits for ``patience``
+        seconds.
 
         Raises
         ------
@@ -65,53 +88,162 @@ class Catalogue:
             try:
                 return cls._read(folder)
             except ExpungeError:
-                if time.monotonic() > deadline or not any(map(at_work, (Path("pipeline"), folder))):
+                if time.monotonic() > deadline or not _is_being_made(folder):
                     raise
                 time.sleep(0.5)
 
     @classmethod
+    def load_or_none(
+        cls, folder: Path = SPLIT, *, patience: float = PATIENCE
+    ) -> tuple[Catalogue | None, str]:
+        """Return what :meth:`load` does, or ``None`` and the reason in one line.
+
+        For those who can do their work without: a request is received whether or not it can be validated.
+        """
+        try:
+            return cls.load(folder, patience=patience), ""
+        except ExpungeError as error:
+            return None, str(error)
+        except OSError as error:
+            return None, f"{error.filename or folder} cannot be read ({error.strerror or error})"
+
+    @classmethod
     def _read(cls, folder: Path) -> Catalogue:
-        samples = Samples.read(folder / "samples.csv")
-        classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
-        by_name: dict[tuple[Kind, str], list[str]] = defaultdict(list)
-        tests: set[tuple[Kind, str]] = set()
-        labels: dict[str, int] = {}
-        rows = zip(samples.sample_ids, samples.sources, samples.labels.tolist(), samples.parts, strict=True)
-        for sample_id, source, label, part in rows:
-            names = names_of(sample_id, source)
-            if part == "test":
-                tests.update(names)
-                continue
-            labels[sample_id] = label
-            for name in [*names, ("class", classes[label])]:
-                by_name[name].append(sample_id)
-        sources = dict(zip(samples.sample_ids, samples.sources, strict=True))
-        return cls(sources, dict(by_name), frozenset(tests), classes, labels)
+        path = folder / "samples.csv"
+        table = read_table(path, "part", PARTS)
+        classes = read_classes(folder / "classes.json", max(table.labels), path)
+        return cls(table, classes, _row_counts(folder / "rows.json"))
+
+    @cached_property
+    def labels(self) -> Mapping[str, int]:
+        """Class numbers of training and validation samples by id."""
+        rows = zip(self._table.sample_ids, self._table.labels, self._table.groups, strict=True)
+        return {name: label for name, label, part in rows if part != "test"}
 
     def ids(self, named: Named) -> Sequence[str]:
-        """Ids of the samples that a name means; none if it means none."""
-        return self.by_name.get((named.kind, str(named.value)), ())
+        """Ids of the training and validation samples that a name means; none if it means none."""
+        return [name for name in self._found(named) if name not in self._tests]
 
     def problem(self, named: Named) -> str | None:
         """Return why a name cannot be used, or ``None`` if it can."""
-        name = (named.kind, str(named.value))
-        found = len(self.by_name.get(name, ()))
-        if not found and name in self.tests and named.kind != "index":
+        found = self._found(named)
+        if named.kind == "class":
+            if found:
+                return None
+            known = self._class_number(str(named.value)) is not None
+            return "is a class of which no samples are left" if known else LOST["class"]
+        if named.kind == "index" and not self._rows:
+            return "the source has no rows to count; use id or path"
+        if found and all(name in self._tests for name in found):
             return "is a test sample, which no model was trained on; remove it from the source instead"
-        if not found and named.kind == "class":
-            return f"{LOST['class']}; known: {', '.join(self.classes[:20])}"
+        if len(found) > 1:
+            return f"means {len(found)} samples; write one as it stands in data/split/samples.csv"
         if not found:
             blanks = isinstance(named.value, str) and named.value != named.value.strip()
             return LOST[named.kind] + (" (blanks at its ends belong to it)" if blanks else "")
-        if found > 1 and named.kind == "index":
-            return f"is a row of {found} files; use path, such as {self.sources[self.by_name[name][0]]}"
         return None
 
+    def names_for(self, sample_id: str) -> list[tuple[Kind, str]]:
+        """Return the names of one sample, its class left out; the ledger keeps their digests.
 
-def names_of(sample_id: str, source: str) -> list[tuple[Kind, str]]:
-    """Return the names of one sample, its class left out."""
-    names: list[tuple[Kind, str]] = [("id", sample_id), ("path", source)]
-    row = source.rpartition("#")[2]
-    if "#" in source and row.isascii() and row.isdigit():
-        names.append(("index", str(int(row))))
-    return names
+        Raises
+        ------
+        ExpungeError
+            If the files of the split do not belong together.
+        """
+        source = self.sources[sample_id]
+        names: list[tuple[Kind, str]] = [("id", sample_id), ("path", source)]
+        index = self._index_of(source)
+        return names if index is None else [*names, ("index", str(index))]
+
+    def _found(self, named: Named) -> Sequence[str]:
+        """Ids of the samples that a name means, test samples among them."""
+        if named.kind == "index":
+            return self._by_index.get(int(named.value), ())
+        if named.kind == "class":
+            return self._members(str(named.value))
+        value, stored = str(named.value), self._by_name[named.kind]
+        if value in stored:
+            return stored[value]
+        form = unicodedata.normalize("NFC", value)
+        return (*stored.get(form, ()), *self._by_form[named.kind].get(form, ()))
+
+    def _members(self, value: str) -> Sequence[str]:
+        """Ids of a class's training and validation samples."""
+        number = self._class_number(value)
+        rows = zip(self._table.sample_ids, self._table.labels, self._table.groups, strict=True)
+        return [name for name, label, part in rows if label == number and part != "test"]
+
+    def _class_number(self, value: str) -> int | None:
+        if value in self.classes:
+            return self.classes.index(value)
+        form = unicodedata.normalize("NFC", value)
+        equivalent = [n for n, name in enumerate(self.classes) if unicodedata.normalize("NFC", name) == form]
+        return equivalent[0] if len(equivalent) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[Kind, dict[str, tuple[str, ...]]]:
+        ids = self._table.sample_ids
+        return {
+            "id": {name: (name,) for name in ids},
+            "path": _grouped(zip(self._table.sources, ids, strict=True)),
+        }
+
+    @cached_property
+    def _by_form(self) -> dict[Kind, dict[str, tuple[str, ...]]]:
+        """Samples by the composed form of those names that are stored in another."""
+        return {
+            kind: _grouped(
+                (form, sample_id)
+                for name, sample_ids in stored.items()
+                if not name.isascii() and (form := unicodedata.normalize("NFC", name)) != name
+                for sample_id in sample_ids
+            )
+            for kind, stored in self._by_name.items()
+        }
+
+    @cached_property
+    def _by_index(self) -> dict[int, tuple[str, ...]]:
+        rows = ((self._index_of(source), sample_id) for sample_id, source in self.sources.items())
+        return _grouped((index, sample_id) for index, sample_id in rows if index is not None)
+
+    def _index_of(self, source: str) -> int | None:
+        """Which row of the training part a source reference is, through all files; ``None`` if it is none."""
+        file, _, number = source.rpartition("#")
+        rows = self._rows.get(file)
+        if rows is None or not (number.isascii() and number.isdigit()):
+            return None
+        if int(number) >= len(rows):
+            raise ExpungeError(f"{SPLIT}: samples.csv and rows.json are of different splits; {RESTORE}")
+        return rows[int(number)]
+
+
+def forms(value: str) -> tuple[str, ...]:
+    """Return the ways to write a name that are canonically equivalent, its own first.
+
+    A keyed digest is of the name as it was stored, which may be in either form.
+    """
+    composed, decomposed = (unicodedata.normalize(form, value) for form in ("NFC", "NFD"))
+    return tuple(dict.fromkeys([value, composed, decomposed]))
+
+
+def _grouped(pairs: Iterable[tuple[N, str]]) -> dict[N, tuple[str, ...]]:
+    found: dict[N, tuple[str, ...]] = {}
+    for name, sample_id in pairs:
+        found[name] = (*found.get(name, ()), sample_id)
+    return found
+
+
+def _row_counts(path: Path) -> RowCounts:
+    content = read_json(path)
+    entries = content if isinstance(content, list) else [content]
+    if all(isinstance(entry, dict) and set(entry) == {"file", "rows"} for entry in entries):
+        counts = {str(entry["file"]): entry["rows"] for entry in entries}
+        if len(counts) == len(entries) and all(type(rows) is int and rows >= 0 for rows in counts.values()):
+            return tuple(counts.items())
+    raise ExpungeError(f"{path} is no list of files and their rows; {RESTORE}")
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether a stage may be writing the split: split itself, or another process's pipeline."""
+    return holder(folder) is not None or holder(Path("pipeline")) not in {None, os.getpid()}

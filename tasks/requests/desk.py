@@ -15,7 +15,7 @@ from tasks.requests import events as facts
 from tasks.requests import holds, intake, pending
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import stamp
-from tasks.requests.deadlines import extended_due
+from tasks.requests.deadlines import Rules, extended
 from tasks.requests.events import Fact
 from tasks.requests.holds import StandingHold
 from tasks.requests.intake import Receipt
@@ -113,13 +113,16 @@ class Desk(Record):
                 self._advance(writer, request)
         if isinstance(decision, facts.Refused | facts.Withdrawn):
             pending.drop(request)
+            self.keys.forget_names(request)
         return self.show(request)
 
     def _extended(self, writer: Writer, request: str) -> str:
         found = next((event.fact for event in writer.events(request)), None)
         if not isinstance(found, facts.Received) or found.received_at is None:
             raise ExpungeError(f"request {request!r} is not in the ledger, or has no due date")
-        return stamp(extended_due(datetime.fromisoformat(found.received_at), self.settings))
+        settings, received = self.settings, datetime.fromisoformat(found.received_at)
+        months = (settings.due_months, settings.extension_months)
+        return stamp(extended(received, *months, Rules.of(settings)))
 
     def _advance(self, writer: Writer, first: str) -> None:
         """Let the first of those that wait behind a request take its place before the others."""

@@ -14,15 +14,16 @@ from datetime import datetime
 from tasks.core.errors import ExpungeError
 from tasks.requests import events as facts
 from tasks.requests import holds, meanings, pending
-from tasks.requests.catalogue import Catalogue, names_of
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import stamp
-from tasks.requests.deadlines import due
+from tasks.requests.deadlines import Rules, due
 from tasks.requests.keys import reference
 from tasks.requests.ledger import SKEW, Writer
 from tasks.requests.meanings import Meaning
+from tasks.requests.parsing import Parsed, parse
 from tasks.requests.record import Record
 from tasks.requests.request import ID, Request, new_id
-from tasks.requests.schema import Parsed, Problem, SubmissionError, parse
+from tasks.requests.schema import Problem, SubmissionError
 from tasks.requests.states import Status
 
 
@@ -32,6 +33,10 @@ class Receipt:
 
     request: Request
     problems: tuple[Problem, ...] = ()
+
+
+RECORDED = 100
+"""How many problems of a rejected submission the ledger keeps; whoever submits is told of all."""
 
 
 def submit(
@@ -150,10 +155,10 @@ def _validate(
 ) -> None:
     """Append the events of a request that names samples which are there."""
     samples = [
-        {kind: reference(key, kind, name) for kind, name in names_of(each, catalogue.sources[each])}
-        for each in meaning.ids
+        {kind: reference(key, kind, name) for kind, name in catalogue.names_for(each)} for each in meaning.ids
     ]
     samples.sort(key=lambda sample: sample["id"])  # by digest: their order tells nothing
+    record.keys.keep_names(request, sorted(meaning.ids))
     classes = sorted(
         reference(key, "class", str(each.value)) for each in parsed.named if each.kind == "class"
     )
@@ -190,7 +195,7 @@ def _check_times(record: Record, parsed: Parsed) -> None:
 
 
 def _due(record: Record, received_at: datetime) -> str:
-    return stamp(due(received_at, record.settings))
+    return stamp(due(received_at, record.settings.due_months, Rules.of(record.settings)))
 
 
 def _reject(
@@ -200,6 +205,7 @@ def _reject(
     if received:
         writer.append(facts.Received(channel=received.channel, flow_run=received.flow_run), request)
     problems = tuple(
-        facts.ProblemRecord(line=each.line, where=each.where, what=each.what) for each in error.problems
+        facts.ProblemRecord(line=each.line, where=each.where, what=each.what)
+        for each in error.problems[:RECORDED]
     )
     writer.append(facts.Rejected(problems=problems), request)

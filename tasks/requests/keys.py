@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -20,6 +22,11 @@ from tasks.requests.settings import Settings
 
 SIZE = 32
 """Bytes of a key: the length of the digest (RFC 2104, section 3)."""
+
+REQUEST_ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
+"""What a request's id looks like: a day, and 32 random bits."""
+
+_KEY_NAME = re.compile(rf"erased|(?:batch-)?{REQUEST_ID.pattern}")
 
 
 def reference(key: bytes, kind: str, value: str) -> str:
@@ -109,6 +116,7 @@ class KeyStore:
         A journaling file system or a flash drive may keep old blocks: encrypt the disk that holds keys.
         """
         path = self._path(request)
+        self.forget_names(request)
         if not path.exists():
             return
         with path.open("r+b") as file:
@@ -117,5 +125,28 @@ class KeyStore:
             os.fsync(file.fileno())
         path.unlink()
 
+    def keep_names(self, request: str, ids: Sequence[str]) -> None:
+        """Keep what a request names in the clear, until its samples are gone; by digests alone it is slow."""
+        with write_whole(self._path(request).with_suffix(".names"), private=True) as file:
+            file.write(json.dumps(sorted(ids)).encode())
+
+    def names(self, request: str) -> list[str] | None:
+        """Return what :meth:`keep_names` kept; ``None`` if it is not there or damaged."""
+        try:
+            found = json.loads(self._path(request).with_suffix(".names").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        whole = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        return found if whole else None
+
+    def forget_names(self, request: str) -> None:
+        """Delete what :meth:`keep_names` kept."""
+        self._path(request).with_suffix(".names").unlink(missing_ok=True)
+
     def _path(self, request: str) -> Path:
+        """Where a key lies; a name may come from a file's name, so none but a key's own is taken."""
+        if not _KEY_NAME.fullmatch(request):
+            raise ExpungeError(
+                f"{request!a} names no key; a request's id is right, such as 20260501-9f86d081"
+            )
         return self.folder / f"{request}.key"

@@ -11,79 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    Column,
-    Connection,
-    Engine,
-    Index,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-    inspect,
-    make_url,
-    select,
-    text,
-)
+from sqlalchemy import Connection, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.pool import NullPool
 
 from tasks.core.errors import ExpungeError
-from tasks.requests import standing
+from tasks.requests import database, standing
 from tasks.requests.chain import Event, Head, canonical, now, stamp
+from tasks.requests.database import EVENTS
 from tasks.requests.events import TRANSITIONS, Fact
-from tasks.requests.standing import BIG, Row
+from tasks.requests.standing import Row
 from tasks.requests.states import State, history
 
+__all__ = ["EVENTS", "SKEW", "Clock", "Ledger", "Writer"]
+
 Clock = Callable[[], datetime]
-
-WAIT = 60
-"""Seconds to wait for another writer."""
-
-SKEW = timedelta(minutes=5)
-"""How far clocks may differ."""
 
 PAGE = 1000
 """How many events are read at a time."""
 
-LOCK = 0x6578_7075_6E67_6531
-"""PostgreSQL's number of the writer's lock: ``expunge1`` in ASCII."""
-
-EVENTS = Table(
-    "expunge_events",
-    MetaData(),
-    Column("seq", BIG, primary_key=True, autoincrement=False),
-    Column("at", String(32), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("request", String(64), index=True),
-    Column("body", Text, nullable=False),
-    Column("previous", String(64), nullable=False),
-    Column("hash", String(64), nullable=False, unique=True),
-)
-
-BY_KIND = Index("expunge_events_kind", EVENTS.c.kind, EVENTS.c.seq)
-"""Finds the few events of a kind among very many; the first release had no such index."""
-
-TRIGGERS = {
-    "sqlite": [
-        f"CREATE TRIGGER expunge_no_{verb} BEFORE {verb} ON expunge_events "
-        "BEGIN SELECT RAISE(ABORT, 'events are never changed'); END"
-        for verb in ("UPDATE", "DELETE")
-    ],
-    "postgresql": [
-        """CREATE OR REPLACE FUNCTION expunge_refuse() RETURNS trigger LANGUAGE plpgsql AS
-           $$ BEGIN RAISE EXCEPTION 'events are never changed'; END $$""",
-        """CREATE TRIGGER expunge_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON expunge_events
-           FOR EACH STATEMENT EXECUTE FUNCTION expunge_refuse()""",
-    ],
-}
+SKEW = timedelta(minutes=5)
+"""How far clocks may differ."""
 
 
 @dataclass
@@ -161,10 +110,10 @@ class Ledger:
         try:
             parsed = make_url(url)
             self.name = parsed.render_as_string(hide_password=True)
-            if parsed.get_backend_name() not in TRIGGERS:
+            if parsed.get_backend_name() not in database.TRIGGERS:
                 raise ExpungeError(f"ledger {self.name}: use sqlite:/// or postgresql+psycopg://")
-            self._file = _file(parsed)
-            self._engine = _engine(parsed)
+            self._file = database.file_of(parsed)
+            self._engine = database.engine_of(parsed)
         except (ArgumentError, NoSuchModuleError):
             raise ExpungeError(
                 "the ledger's URL is not one; use sqlite:///<file> or postgresql+psycopg://..."
@@ -186,8 +135,8 @@ class Ledger:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._errors(), self._engine.connect() as connection, connection.begin():
-            _lock(connection)
-            _create(connection)
+            database.lock(connection)
+            database.create(connection)
             head, last = _head(connection), _last_at(connection)
             self._bring_up_to_date(connection, head)
             at = stamp(self._clock())
@@ -284,50 +233,6 @@ class Ledger:
         except DBAPIError as error:
             reason = str(error.orig).strip().splitlines()[0] if error.orig else "no connection"
             raise ExpungeError(f"ledger {self.name}: {reason}") from error
-
-
-def _file(parsed: URL) -> Path | None:
-    """Where an SQLite database lies."""
-    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
-
-
-def _engine(parsed: URL) -> Engine:
-    if parsed.get_backend_name() == "postgresql":
-        # a parallel writer's events are visible once it has committed, so no stale snapshot
-        options = {"connect_timeout": "10", "options": f"-c lock_timeout={WAIT}s"}
-        return create_engine(
-            parsed, poolclass=NullPool, isolation_level="READ COMMITTED", connect_args=options
-        )
-    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": WAIT})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # or sqlite3 would begin transactions of its own, too late
-        connection.execute("PRAGMA synchronous=FULL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _lock(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK})
-    else:
-        connection.exec_driver_sql("COMMIT")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _create(connection: Connection) -> None:
-    """Make the table and its triggers if they are not there."""
-    if not inspect(connection).has_table(EVENTS.name):
-        EVENTS.create(connection)
-        for statement in TRIGGERS[connection.dialect.name]:
-            connection.execute(text(statement))
-    elif standing.upto(connection) is None:
-        BY_KIND.create(connection, checkfirst=True)
 
 
 def _head(connection: Connection) -> Head:

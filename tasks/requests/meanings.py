@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tasks.requests import events as facts
-from tasks.requests.catalogue import Catalogue
+from tasks.requests.catalogue import Catalogue, forms
 from tasks.requests.keys import reference
 from tasks.requests.ledger import Writer
+from tasks.requests.parsing import Parsed
 from tasks.requests.record import Record, own_events
 from tasks.requests.request import Recognition
-from tasks.requests.schema import Named, Parsed, Problem, SubmissionError
+from tasks.requests.schema import Named, Problem, SubmissionError
 from tasks.requests.standing import Row
 from tasks.requests.states import FRUITLESS, PURGES, Status
 
@@ -125,7 +126,7 @@ def _askers(record: Record, writer: Writer, missing: list[Named]) -> dict[Named,
         if row.status is Status.DUPLICATE:  # of which the first may have lost its key
             row = rows.get(row.first or "", row)
         for named in wanted:
-            if reference(key, named.kind, str(named.value)) in event.text:
+            if any(reference(key, named.kind, form) in event.text for form in forms(str(named.value))):
                 found[named] = row
     return found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.params import Params, Section, load, validated
 from tasks.core.plugins import choices
@@ -19,7 +20,10 @@ class Settings(Section):
     ``ledger`` is SQLAlchemy's URL; a password belongs into EXPUNGE_LEDGER, which takes precedence, as
     EXPUNGE_KEYS does for ``keys``. ``approval``: whether a person must approve. A request is due
     ``due_months`` after it was received, ``extension_months`` later if that was extended (GDPR Art.
-    12(3): one and two), and at risk ``at_risk_days`` before.
+    12(3): one and two), and at risk ``at_risk_days`` before. Days are those of ``timezone``; with
+    ``working_days``, what would be due on a weekend or on a public holiday of the country or subdivision
+    ``holidays`` (``DE``, ``DE-BE``; null: none) is due on the next working day; see
+    :mod:`tasks.requests.deadlines`.
 
     A batch begins once ``batch_size`` samples wait, or a request is ``batch_hours`` old or at risk, and
     takes ``batch_limit`` samples at most (a larger request goes alone). ``chain``: the methods that are
@@ -37,6 +41,9 @@ class Settings(Section):
     due_months: Annotated[int, Field(ge=1, le=12)] = 1
     extension_months: Annotated[int, Field(ge=1, le=12)] = 2
     at_risk_days: Annotated[int, Field(ge=0, le=365)] = 7
+    timezone: str = "UTC"
+    holidays: str | None = None
+    working_days: bool = True
     batch_size: Annotated[int, Field(ge=1)] = 500
     batch_hours: Annotated[int, Field(ge=0, le=8760)] = 24
     batch_limit: Annotated[int, Field(ge=1)] = 5000
@@ -62,6 +69,20 @@ class Settings(Section):
             **({"seal_until": until.isoformat()} if isinstance(until, date) else {}),
         }
 
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, value: str) -> str:
+        if value != "UTC" and value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone of IANA's; write one as Europe/Berlin or UTC")
+        return value
+
+    @field_validator("holidays")
+    @classmethod
+    def _holidays_are_known(cls, value: str | None) -> str | None:
+        if value is not None:
+            public_holidays(value)
+        return value
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         known = choices("methods")
@@ -79,6 +100,26 @@ class Settings(Section):
             except ValueError:
                 raise ValueError(f"seal_until is {self.seal_until!r}; write a date as 2027-12-31") from None
         return self
+
+
+def public_holidays(code: str) -> Container[date]:
+    """Return the public holidays of a country or a subdivision, such as ``DE`` or ``DE-BE`` (ISO 3166).
+
+    Raises
+    ------
+    ValueError
+        If they are not known.
+    """
+    import holidays
+
+    country, dash, subdivision = code.partition("-")
+    parts = holidays.list_supported_countries().get(country)
+    if parts is None or (dash and subdivision not in parts):
+        right = (
+            "write a country as DE" if parts is None else f"known in {country}: {', '.join(parts) or 'none'}"
+        )
+        raise ValueError(f"the public holidays of {code!r} are not known; {right}")
+    return holidays.country_holidays(country, subdiv=subdivision or None)
 
 
 def settings_of(params: Params) -> Settings:

@@ -6,6 +6,7 @@
 ``check``               what every source must deliver
 ``ids``                 the text file that names samples to be forgotten
 ``roles``               who is retain, forget, val and test
+``table``               tables of samples and class names, as files hold them
 ``manifest``            the files of a split
 ======================  ==============================================================================
 """

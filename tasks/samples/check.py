@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class PartlyErased(ImageSet):
         so the others keep their numbers and a model its outputs.
     """
 
-    erased_classes: frozenset[int]
+    erased_classes: frozenset[int] = field(kw_only=True)
 
 
 def is_plain(text: str) -> bool:

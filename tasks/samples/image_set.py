@@ -29,6 +29,9 @@ class ImageSet:
     pictures
         ``uint8 [N, 32]``, fingerprints of the pictures before they were scaled
         (:mod:`tasks.samples.pictures`).
+    row_counts
+        Files that the training part is read from, in order, with the number of rows of each: of all its rows,
+        also of those that were erased. Empty where the source has no rows.
     """
 
     images: NDArray[np.uint8]
@@ -38,6 +41,7 @@ class ImageSet:
     is_test: NDArray[np.bool_]
     classes: tuple[str, ...]
     pictures: NDArray[np.uint8]
+    row_counts: tuple[tuple[str, int], ...] = ()
 
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
         """Return the set of the given rows, in the given order; all classes stay."""
@@ -51,4 +55,5 @@ class ImageSet:
             is_test=self.is_test[rows],
             classes=self.classes,
             pictures=self.pictures[rows],
+            row_counts=self.row_counts,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -17,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import RESTORE, ExpungeError
-from tasks.core.files import read_json, write_json, write_text, write_whole
-
-SPLIT = Path("data/split")
+from tasks.core.files import write_json, write_text, write_whole
+from tasks.samples.table import SPLIT, header, read_classes, read_table
 
 Columns = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.str_]]
 
@@ -60,7 +58,7 @@ class _Table:
         """Write the table whole."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_header(self.column))
+        writer.writerow(header(self.column))
         columns = (self.sample_ids, self.sources, self.labels.tolist(), self._membership.tolist())
         writer.writerows(zip(*columns, strict=True))
         write_text(path, text.getvalue())
@@ -110,51 +108,9 @@ class Manifest(_Table):
         return cls(*_read(path, cls.column, cls.groups))
 
 
-def _header(column: str) -> tuple[str, ...]:
-    return ("sample_id", "source", "label", column)
-
-
 def _read(path: Path, column: str, groups: tuple[str, ...]) -> Columns:
-    ids: dict[str, None] = {}
-    sources: list[str] = []
-    labels: list[int] = []
-    membership: list[str] = []
-    for line, (sample_id, source, label, group) in _rows(path, _header(column)):
-        where = f"{path}, line {line}"
-        # int() would also take "1_0", " 1" and digits of other scripts.
-        if not (label.isascii() and label.isdigit() and len(label) < 10):
-            raise ExpungeError(f"{where}: label {label!r} is no class number; {RESTORE}")
-        if group not in groups:
-            raise ExpungeError(f"{where}: {column} {group!r}, known: {', '.join(groups)}; {RESTORE}")
-        if sample_id in ids:
-            raise ExpungeError(f"{where}: sample id {sample_id!r} for the second time; {RESTORE}")
-        ids[sample_id] = None
-        sources.append(source)
-        labels.append(int(label))
-        membership.append(group)
-    if not ids:
-        raise ExpungeError(f"{path} has no rows; {RESTORE}")
-    return tuple(ids), tuple(sources), np.array(labels, dtype=np.int64), np.array(membership)
-
-
-def _rows(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
-    except UnicodeDecodeError as error:
-        raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}; {RESTORE}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if next(reader, None) != list(header):
-            raise ExpungeError(f"{path}, line 1: the header is not {','.join(header)}; {RESTORE}")
-        for row in reader:
-            if len(row) != len(header):
-                found = f"{len(row)} columns instead of {len(header)}"
-                raise ExpungeError(f"{path}, line {reader.line_num}: {found}; {RESTORE}")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ExpungeError(f"{path}, line {reader.line_num}: {error}; {RESTORE}") from None
+    table = read_table(path, column, groups)
+    return table.sample_ids, table.sources, np.array(table.labels, dtype=np.int64), np.array(table.groups)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,14 +163,14 @@ def load_samples(folder: Path = SPLIT, *, mmap: bool = False) -> SplitSamples:
         If a file is missing, damaged, or does not agree with the others.
     """
     samples = Samples.read(folder / "samples.csv")
-    classes = read_classes(folder / "classes.json", samples, folder / "samples.csv")
+    classes = _classes(folder, samples, "samples.csv")
     return SplitSamples(_read_images(folder / "images.npy", len(samples), mmap=mmap), samples, classes)
 
 
 def load_roles(folder: Path = SPLIT, *, mmap: bool = False) -> SplitRoles:
     """Load images, manifest and class names; parameters and errors as :func:`load_samples`."""
     manifest = Manifest.read(folder / "manifest.csv")
-    classes = read_classes(folder / "classes.json", manifest, folder / "manifest.csv")
+    classes = _classes(folder, manifest, "manifest.csv")
     return SplitRoles(_read_images(folder / "images.npy", len(manifest), mmap=mmap), manifest, classes)
 
 
@@ -254,12 +210,5 @@ def _array(path: Path, *, mmap: bool) -> NDArray[np.uint8]:
     return array
 
 
-def read_classes(path: Path, table: _Table, table_path: Path) -> tuple[str, ...]:
-    """Read the names of the classes; an ExpungeError says if the table does not fit them."""
-    classes = read_json(path)
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ExpungeError(f"{path} is not a list of class names; {RESTORE}")
-    highest = int(table.labels.max())
-    if highest >= len(classes):
-        raise ExpungeError(f"{table_path} has label {highest}, {path} only {len(classes)} classes; {RESTORE}")
-    return tuple(classes)
+def _classes(folder: Path, table: _Table, name: str) -> tuple[str, ...]:
+    return read_classes(folder / "classes.json", int(table.labels.max()), folder / name)

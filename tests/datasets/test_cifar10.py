@@ -94,6 +94,7 @@ def test_the_archive_is_downloaded_and_read(archive: Path, tmp_path: Path) -> No
         "test/00000",
     )
     assert of.sources[100] == "test#00000"
+    assert of.row_counts == (("train", 100),)
     assert of.classes[3] == "class 3"
     archive.unlink()  # a second time nothing is downloaded
     assert cifar10(tmp_path / "data", 16).images.shape == (120, 3, 16, 16)

@@ -232,7 +232,7 @@ def test_the_same_picture_has_the_same_fingerprint_at_every_size_in_every_file_a
         encoded(grey(0)),
         encoded(pixels),
         encoded(grey(0), "BMP"),
-        encoded(Image.fromarray(pixels), "TIFF"),
+        encoded(pixels, "TIFF"),
     ]
     for resize in (None, 8, 16):
         for others in ([], [encoded(colour(2))], [encoded(grey(1))]):

@@ -18,6 +18,7 @@ def test_digits_are_scikit_learns_scaled_to_bytes() -> None:
     assert np.array_equal(of.labels, data.target)
     assert of.classes == tuple("0123456789")
     assert of.sample_ids[5] == "digits/0005"
+    assert of.row_counts == (("sklearn.datasets.load_digits", 1797),)
 
 
 def test_a_quarter_of_every_digit_is_the_test_part_and_always_the_same() -> None:

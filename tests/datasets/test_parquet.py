@@ -73,6 +73,8 @@ def test_several_files_are_read_in_order(tmp_path: Path) -> None:
     of = parquet(tmp_path, None)
     assert of.labels[:3].tolist() == [0, 1, 0]
     assert of.sources[:3] == tuple(f"train-0000{shard}-of-00003.parquet#0" for shard in range(3))
+    counts = tuple((f"train-0000{shard}-of-00003.parquet", 1) for shard in range(3))
+    assert of.row_counts == of.subset(np.array([1, 2])).row_counts == counts
 
 
 def test_many_row_groups_and_batches_keep_their_order(tmp_path: Path) -> None:

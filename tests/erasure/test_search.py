@@ -20,7 +20,8 @@ from safetensors.numpy import save
 from safetensors.torch import save_file
 
 from tasks.engine.weights import tensor_digest
-from tasks.erasure.search import BLOCK, Found, Wanted, find, named
+from tasks.erasure.formats.text import BLOCK
+from tasks.erasure.search import Found, Wanted, find, named
 from tasks.requests.keys import reference
 from tasks.requests.suppression import fingerprint
 
@@ -114,17 +115,18 @@ BOTH = Found(names=2)
     [
         (in_array, Found(pixels=2)),
         (in_fortran_array, Found(pixels=2)),
-        (in_parquet, Found(names=2, files=2)),
-        (in_database, Found(names=2, files=1)),
+        (in_parquet, Found(names=2, pixels=2, files=2)),
+        (in_database, Found(names=2, pixels=1, files=1)),
         (in_csv, Found(names=3)),
-        (lambda path: path.write_bytes(png(IMAGES[3])), Found(files=1, whole=True)),
+        (lambda path: path.write_bytes(png(IMAGES[3])), Found(pixels=1, files=1, whole=True)),
         (lambda path: path.write_text(f"{ID}\n{PLAIN}\n", "utf-8"), BOTH),
         (lambda path: path.write_text(f"\ufeffid;b\r\n{ID};3\r\n{PLAIN};4\r\n", "utf-8"), BOTH),
         (lambda path: path.write_text(f"{PLAIN}\tid\n2\t{ID}\n", "utf-8"), BOTH),
         (lambda path: path.write_text(json.dumps([{"relpath": ID}, {PLAIN: 1}])), BOTH),
         (lambda path: path.write_text(json.dumps({"a": [ID]}) + "\n" + json.dumps(PLAIN) + "\n{brok"), BOTH),
         (lambda path: path.write_text(f"ids:\n  - {SOURCE}\nfirst: {PLAIN} # why\n", "utf-8"), BOTH),
-        (lambda path: path.write_text(f"it's at '/mnt/x/{ID}', lost; id={PLAIN}.\n", "utf-8"), BOTH),
+        (lambda path: path.write_text(f"it's at '{ID}', lost; id={PLAIN}.\n", "utf-8"), BOTH),
+        (lambda path: path.write_text(f"it's at '/mnt/x/{ID}', lost;\n", "utf-8"), Found(weak=1)),
         (lambda path: path.write_bytes(save({"x": np.zeros(9, "f4")}, {"first": PLAIN})), Found(names=1)),
     ],
 )  # fmt: skip

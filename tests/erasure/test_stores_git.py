@@ -18,6 +18,7 @@ from tasks.erasure import stores_git
 from tasks.erasure.git_rewrite import BLOBS, CLONES, how_to_rewrite
 from tasks.erasure.public import PublicFiles
 from tasks.erasure.search import Found, Wanted, find
+from tasks.erasure.sought import Sought
 from tasks.erasure.stores_git import LFS, LOOSE, MESSAGES, OWN, GitHistory, Held
 from tasks.requests.keys import reference
 
@@ -171,8 +172,11 @@ def test_a_path_that_is_the_name_of_a_sample_is_found_whatever_lies_there(root: 
     commit(root, "in")
     shutil.rmtree(root / SOURCE)
     commit(root, "out")
-    (found,) = held(root)
+    below_the_source = Sought.of_requests(wanted(), roots=[SOURCE])
+    (found,) = GitHistory(root).held(below_the_source)
     assert (found.place, found.why, found.commits) == (f"{SOURCE}/train/cat/", "has the name of a sample", 1)
+    # elsewhere a path that ends so may be anybody's
+    assert GitHistory(root).held(Sought.of_requests(wanted(), roots=["other"])) == []
 
 
 def test_tables_in_the_history_are_searched_by_content(root: Path) -> None:
@@ -282,7 +286,8 @@ def test_shallow_and_partial_clones_say_what_they_lack_and_fetch_nothing(root: P
         after = len(git(tmp_path / name, "cat-file", "--batch-all-objects", "--batch-check").splitlines())
         assert after == before
         assert any("the clone is partial" in line for line in GitHistory(tmp_path / name).limits())
-    (found,) = held(tmp_path / "blob-none")
+    below_the_source = Sought.of_requests(wanted(), roots=[SOURCE])
+    (found,) = GitHistory(tmp_path / "blob-none").held(below_the_source)
     assert found.why == "has the name of a sample"
 
 

@@ -154,6 +154,7 @@ def test_a_request_is_handed_in_as_parameters_of_a_deployment(
         "sample_id,source,label,part\ntrain/0.png,train.parquet#0,0,train\n", encoding="utf-8"
     )
     (split / "classes.json").write_text('["cat"]', encoding="utf-8")
+    (split / "rows.json").write_text('[{"file": "train.parquet", "rows": 1}]', encoding="utf-8")
     request = {
         "requester": "crm:4711",
         "received_at": "2026-05-01T09:30:00Z",

@@ -18,7 +18,8 @@ from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
 from tasks.core.errors import UnavailableError
-from tasks.erasure.purge import Purge, wanted_of
+from tasks.erasure.identity import wanted_of
+from tasks.erasure.purge import Purge
 from tasks.erasure.search import Wanted
 from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns, settings
 from tasks.requests import events as facts

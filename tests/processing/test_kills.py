@@ -23,6 +23,7 @@ from tasks.processing import processor as processing
 from tasks.processing.batches import Batch
 from tasks.processing.repository import Repository
 from tasks.requests import events as facts
+from tasks.requests import high_water
 from tasks.requests.chain import check_chain
 from tasks.requests.commits import anchors_in_git
 from tasks.requests.production import BASE
@@ -54,6 +55,7 @@ POINTS: list[tuple[Any, str]] = [
     (production, "take_over"),
     (production, "write_text"),
     (Erased, "write"),
+    (high_water, "_write"),
     (Repository, "commit"),
     (Batch, "record"),
     (purge.Purge, "carry_out"),
@@ -63,7 +65,7 @@ POINTS: list[tuple[Any, str]] = [
 ]
 
 
-LASTING = {"take_over", "write", "commit", "carry_out", "remove"}
+LASTING = {"take_over", "write", "_write", "commit", "carry_out", "remove"}
 """What has an effect outside the ledger: there a kill after it is another case than one before the next."""
 
 
@@ -107,8 +109,10 @@ def test_a_kill_at_any_step_is_made_good(
         assert checkout.status(request) == "closed"
         assert {kind: count for kind, count in kinds.items() if count > 1} == {}
     assert not [path for path in gone if Path("data/images", path).exists()]
-    lines = Erased.read(Path("data/requests/erased.txt")).lines
-    assert len(lines) == len(set(lines)) == 2 * len(gone)
+    listed = high_water.read_checked(Path("data/requests/erased.txt"), checkout.keys)
+    assert len(listed.lines) == len(set(listed.lines)) == 3 * len(gone)
+    assert all(map(listed.naming(checkout.keys), gone))
+    assert (checkout.keys.folder / high_water.MARK).read_text() == listed.text
     subjects = checkout.repository.git("log", "--format=%s").splitlines()
     assert sum(subject.startswith("Forget") for subject in subjects) == 1
     promotion = checkout.desk.ledger.last((facts.Promotion.kind,))

@@ -62,6 +62,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for row in range(2):
             writer.writerow([f"test/{row}.png", f"test.parquet#{row}", row % 2, "test"])
     (split / "classes.json").write_text('["cat", "dog"]')
+    (split / "rows.json").write_text('[{"file": "train.parquet", "rows": 12}]')
     monkeypatch.chdir(root)
     return root
 

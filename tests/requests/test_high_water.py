@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import files
 from tasks.core.errors import ExpungeError
 from tasks.requests import high_water
 from tasks.requests.high_water import CONFLICT, MARK, adopt, check, extend, read_checked, restore
@@ -225,9 +225,8 @@ def test_two_branches_that_both_grew_are_never_merged_unnoticed(keys: KeyStore, 
     git("merge", "--quiet", "--no-edit", "theirs", status=0 if how == "by Git's union" else 1)
     if how == "by hand":
         lines = [line for line in PATH.read_text().splitlines() if not line.startswith(CONFLICT)]
-        seen: set[str] = set()
-        whole = [line for line in lines if not (line.split()[0] in TOLD & seen or seen.add(line.split()[0]))]
-        PATH.write_text("".join(f"{line}\n" for line in whole))
+        whole = {line.split()[0] if line.split()[0] in TOLD else line: line for line in lines}
+        PATH.write_text("".join(f"{line}\n" for line in whole.values()))
         refused(
             keys, r"does not hold the 4 lines that it was written with: .* run: expunge suppression restore"
         )
@@ -363,7 +362,7 @@ def test_a_full_disk_under_the_mark_leaves_it_as_it_was(
         raise OSError(28, "No space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             extend(PATH, keys, naming("b"))
     assert (keys.folder / MARK).read_text() == before

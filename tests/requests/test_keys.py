@@ -9,6 +9,8 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.requests.keys import SIZE, KeyStore, reference
 
+FIRST, SECOND = "20260501-0000000a", "20260501-0000000b"
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
@@ -34,38 +36,38 @@ def test_kind_value_and_key_all_matter() -> None:
 
 
 def test_a_key_is_kept_for_its_owner_alone(store: KeyStore) -> None:
-    key = store.create("a")
+    key = store.create(FIRST)
     assert len(key) == SIZE
-    assert store.load("a") == key
-    path = store.folder / "a.key"
+    assert store.load(FIRST) == key
+    path = store.folder / f"{FIRST}.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    assert store.create("b") != key
+    assert store.create(SECOND) != key
 
 
 def test_a_key_is_never_replaced(store: KeyStore) -> None:
-    key = store.create("a")
+    key = store.create(FIRST)
     with pytest.raises(FileExistsError):
-        store.create("a")
-    assert store.load("a") == key
+        store.create(FIRST)
+    assert store.load(FIRST) == key
 
 
 def test_a_destroyed_key_is_gone_and_can_be_destroyed_again(store: KeyStore) -> None:
-    key = store.create("a")
-    with (store.folder / "a.key").open("rb") as still_open:
-        store.destroy("a")
+    key = store.create(FIRST)
+    with (store.folder / f"{FIRST}.key").open("rb") as still_open:
+        store.destroy(FIRST)
         assert still_open.read() != key  # the blocks were overwritten before they were given back
-    store.destroy("a")
-    assert not store.exists("a")
-    with pytest.raises(ExpungeError, match=r"request a: no key in .*keys; it was destroyed"):
-        store.load("a")
+    store.destroy(FIRST)
+    assert not store.exists(FIRST)
+    with pytest.raises(ExpungeError, match=rf"request {FIRST}: no key in .*keys; it was destroyed"):
+        store.load(FIRST)
 
 
 def test_a_damaged_key_is_refused(store: KeyStore) -> None:
-    store.create("a")
-    (store.folder / "a.key").write_bytes(b"short")
+    store.create(FIRST)
+    (store.folder / f"{FIRST}.key").write_bytes(b"short")
     with pytest.raises(ExpungeError, match="is damaged"):
-        store.load("a")
+        store.load(FIRST)
 
 
 @pytest.mark.parametrize("inside", ["keys", "data/../keys", "."])
@@ -79,3 +81,26 @@ def test_a_link_into_the_repository_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "project/keys")
     with pytest.raises(ExpungeError, match="lies inside the repository"):
         KeyStore(tmp_path / "link", tmp_path / "project")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "a", "..", "../keys/erased", "erased.key", "Erased", "signing", "20260501-0000000A",
+        "20260501-0000000a\n", "20260501-0000000a/../erased", "٢0260501-0000000a", "batch-erased", "batch-",
+        "20260501-0000000a0", "\udcff",
+    ],
+)  # fmt: skip
+def test_no_name_but_a_keys_own_reaches_the_folder(store: KeyStore, name: str) -> None:
+    key = store.create("erased")
+    for action in (store.create, store.load, store.exists, store.destroy):
+        with pytest.raises(ExpungeError, match="names no key") as caught:
+            action(name)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in store.folder.iterdir()] == ["erased.key"]
+    assert store.load("erased") == key
+
+
+def test_requests_batches_and_the_list_of_erased_samples_have_keys(store: KeyStore) -> None:
+    for name in (FIRST, f"batch-{FIRST}", "erased"):
+        assert store.create(name) == store.load(name)

@@ -44,7 +44,7 @@ def kept(
     images: NDArray[np.uint8] = IMAGES,
     pictures: NDArray[np.uint8] = PICTURES,
 ) -> list[int]:
-    return erased.kept(ids, images, pictures, keys).tolist()
+    return [int(row) for row in erased.kept(ids, images, pictures, keys)]
 
 
 def others(number: int) -> NDArray[np.uint8]:
@@ -70,9 +70,11 @@ def test_a_sample_that_comes_back_with_other_pixels_is_left_out(keys: KeyStore) 
 def test_a_twin_that_nobody_asked_for_stays(keys: KeyStore) -> None:
     twins = IMAGES.copy()
     twins[2] = twins[1]
-    both = {"images": twins, "pictures": fingerprints_of(twins)}
-    assert kept(erase(keys, 1, **both), keys, **both) == [0, 2, 3, 4, 5]
-    assert kept(erase(keys, 1, 2, **both), keys, ids=["x", *IDS[1:]], **both) == [0, 3, 4, 5]
+    pictures = fingerprints_of(twins)
+    one = erase(keys, 1, images=twins, pictures=pictures)
+    assert kept(one, keys, images=twins, pictures=pictures) == [0, 2, 3, 4, 5]
+    both, renamed = erase(keys, 1, 2, images=twins, pictures=pictures), ["a", "b", "c", *IDS[3:]]
+    assert kept(both, keys, ids=renamed, images=twins, pictures=pictures) == [0, 3, 4, 5]
 
 
 def test_a_twin_stays_at_every_size_and_one_that_is_a_twin_at_one_size_stays_too(keys: KeyStore) -> None:

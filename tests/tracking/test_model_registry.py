@@ -205,6 +205,37 @@ def test_what_a_user_marked_as_deleted_in_mlflow_still_has_its_files_and_is_foun
         assert database.execute("SELECT count(*) FROM logged_models").fetchone() == (0,)
 
 
+def test_what_another_project_recorded_is_found_and_stays(root: Path, client: MlflowClient) -> None:
+    experiment = client.create_experiment("of somebody else")
+    tags = {"dvc.in.data/split/images.npy": VOID}
+    others = client.create_run(experiment, tags=tags).info
+    namesake = client.create_run(experiment, tags={**tags, "expunge.run": "a" * 32}).info
+    (root / "losses.csv").write_text("theirs")
+    for run in (others, namesake):
+        client.log_artifact(run.run_id, str(root / "losses.csv"), "tables")
+    made = make(root, "train", seed=1, reads=VOID)
+    models = Models(TRACKING, "digits", root)
+    void = deletion(models).find(inputs=[VOID], keep=[])
+    theirs = {f"{run.run_id}/tables/losses.csv" for run in (others, namesake)}
+    assert {each.item for each in void if not each.ours} == theirs
+    deletion(models).delete(void)
+    assert {each.item for each in deletion(models).find(inputs=[VOID], keep=[])} == theirs
+    assert holders(root / "mlruns", made) == []
+    assert set(deletion(models).files()).isdisjoint(theirs)
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_passed_over_and_named(root: Path, client: MlflowClient) -> None:
+    made = make(root, "train", seed=1, reads=FINE)
+    (run,) = runs(client)
+    client.delete_run(run.info.run_id)
+    models = Models(TRACKING, "digits", root)
+    assert not models.tag_run(made.key, {"expunge.batch": "7"})
+    with pytest.raises(ExpungeError, match=f"mlflow runs restore --run-id {run.info.run_id}"):
+        models.register(made.key, made.sha256, {})
+    client.restore_run(run.info.run_id)
+    assert models.tag_run(made.key, {"expunge.batch": "7"})
+
+
 def test_a_deletion_that_was_killed_is_finished_by_the_next(
     root: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tasks.core.errors import ExpungeError
-from tasks.erasure.search import Wanted
+from tasks.erasure.found import Found
+from tasks.erasure.search import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Hit:
         What was found.
     whole
         Whether it is an image file of a sample and nothing else.
+    weak
+        Whether nothing but the end of a longer path, or a number, was found: no reason to delete anything.
     foreign
         Whether the store itself can tell that it is somebody else's.
     """
@@ -40,6 +44,7 @@ class Hit:
     item: str
     why: str
     whole: bool = False
+    weak: bool = False
     foreign: bool = False
 
 
@@ -58,13 +63,16 @@ class Store(Protocol):
         One sentence that says how it is searched.
     unread
         What the latest search could not read, by name, with the reason.
+    partly
+        How many contents the latest search could not open, or not to their end, by reason.
     """
 
     name: str
     how: str
     unread: dict[str, str]
+    partly: Counter[str]
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterable[Hit]:
+    def search(self, wanted: Asked) -> Iterable[Hit]:
         """Find what holds samples.
 
         Raises
@@ -87,9 +95,10 @@ class Unopened:
     def __init__(self, name: str, error: ExpungeError) -> None:
         self.name = name
         self.unread: dict[str, str] = {}
+        self.partly: Counter[str] = Counter()
         self._error = error
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterable[Hit]:  # noqa: ARG002
+    def search(self, wanted: Asked) -> Iterable[Hit]:  # noqa: ARG002
         """Raise what kept it from being opened."""
         raise self._error
 
@@ -106,13 +115,13 @@ class Scans:
     sizes
         Size of everything that was scanned: an object of another size is another.
     found
-        What was found, and whether the whole is an image; nothing stands here for what holds no samples.
+        What was found, of what holds samples or was not read to its end.
     lists
         Of every list of a folder's files: MD5 by path.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
-    found: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
     lists: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def knows(self, address: str, size: int | None) -> bool:

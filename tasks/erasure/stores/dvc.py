@@ -12,7 +12,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from typing import Any
 
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import digest
-from tasks.erasure.search import Wanted, find
+from tasks.erasure.search import Asked, find, sought_of
 from tasks.erasure.stores import Hit, Scans, UnsearchableError
 from tasks.erasure.stores.folder import Folder
 
@@ -50,11 +51,12 @@ class Objects:
         self.name = name
         self.root = root
         self.unread: dict[str, str] = {}
+        self.partly: Counter[str] = Counter()
         self.scans = Scans() if scans is None else scans
         self.present: set[str] = set()
         """Lists of folders' files that the latest search met."""
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+    def search(self, wanted: Asked) -> Iterator[Hit]:
         """Find objects that hold samples; an item is an object's MD5, or a path below the store's.
 
         What was scanned under the same address, in another store too, is not read again. An object that
@@ -67,22 +69,24 @@ class Objects:
         UnavailableError
             If it does not answer.
         """
-        self.unread, sized = {}, self._sized()
+        self.unread, self.partly, sized = {}, Counter(), self._sized()
+        sought = sought_of(wanted)
         self.present = {item for path in sized if (item := self._item(path)).endswith(".dir")}
         for path, size in sized.items():
             item = self._item(path)
             if not self.scans.knows(item, size):
                 try:
                     with self._local(path) as file:
-                        self._scan(item, file, wanted)
+                        self._scan(item, file, sought)
                 except FileNotFoundError:  # somebody else deletes, too
                     continue
                 except PermissionError as error:
                     self.unread[item] = error.strerror or str(error)
                     continue
+            if found := self.scans.found.get(item):
+                yield Hit(self.name, item, found.why, found.whole, weak=found.by_end)
             if item in self.scans.found:
-                why, whole = self.scans.found[item]
-                yield Hit(self.name, item, why, whole)
+                self.partly.update(map(str, self.scans.found[item].unread))
 
     def delete(self, item: str) -> None:
         """Delete an object, or a file such as an entry of the run cache; quiet if it is gone.
@@ -146,14 +150,14 @@ class Objects:
                     fs.put_file(str(Path(folder, "object")), f"{path}.part")
                     fs.move(f"{path}.part", path)
 
-    def _scan(self, item: str, file: Path, wanted: Sequence[Wanted]) -> None:
+    def _scan(self, item: str, file: Path, wanted: Asked) -> None:
         found = find(file, wanted)
         addressed = OID.fullmatch(item) is not None
         if item.endswith(".dir"):
             with suppress(ValueError):
                 self.scans.lists[item] = _listed(file.read_bytes())
-        if found:
-            self.scans.found[item] = (found.why, found.whole)
+        if found or found.unread:
+            self.scans.found[item] = found
         else:
             self.scans.found.pop(item, None)
         if addressed and digest(file) == bare(item):  # a damaged object has an address that is not its own

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from tasks.erasure.search import Wanted, find, named
+from tasks.erasure.found import Found
+from tasks.erasure.search import Asked, find, named, sought_of
 from tasks.erasure.stores import Hit
 
 
@@ -34,21 +36,29 @@ class Folder:
         self.name = name
         self.path = path
         self.unread: dict[str, str] = {}
+        self.partly: Counter[str] = Counter()
         self._skip = {path / each for each in skip}
         self._only = frozenset(only)
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+    def search(self, wanted: Asked) -> Iterator[Hit]:
         """Find files whose path or content tells of samples; an item is a path.
 
         What cannot be read is told in ``unread``, and the search goes on.
         """
-        self.unread = {}
+        self.unread, self.partly, sought = {}, Counter(), sought_of(wanted)
         for path in self._files():
             try:
-                if named(path.absolute().as_posix(), wanted):
+                by_name = named(path.absolute().as_posix(), sought)
+                if by_name.by_end:  # below the folder itself it may be a name as it is
+                    by_name = named(path.relative_to(self.path).as_posix(), sought)
+                found = find(path, sought) if stat.S_ISREG(path.lstat().st_mode) else Found()
+                self.partly.update(map(str, found.unread))
+                if by_name and not by_name.by_end:
                     yield Hit(self.name, str(path), "has the name of a sample")
-                elif stat.S_ISREG(path.lstat().st_mode) and (found := find(path, wanted)):
-                    yield Hit(self.name, str(path), found.why, found.whole)
+                elif found:
+                    yield Hit(self.name, str(path), found.why, found.whole, weak=found.by_end)
+                elif by_name:
+                    yield Hit(self.name, str(path), "has a name that ends like a sample's", weak=True)
             except FileNotFoundError:  # somebody else deletes, too
                 continue
             except OSError as error:

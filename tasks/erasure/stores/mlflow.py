@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import ExpungeError, UnavailableError
-from tasks.erasure.search import Wanted, find
+from tasks.erasure.search import Asked, find, sought_of
 from tasks.erasure.stores import Hit
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ class RunFiles:
 
     def __init__(self, deletion: Deletion) -> None:
         self.unread: dict[str, str] = {}
+        self.partly: Counter[str] = Counter()
         self._deletion = deletion
 
-    def search(self, wanted: Sequence[Wanted]) -> Iterator[Hit]:
+    def search(self, wanted: Asked) -> Iterator[Hit]:
         """Find files that hold samples; what is too large, or refused, is told in ``unread``.
 
         Raises
@@ -34,21 +36,22 @@ class RunFiles:
         UnavailableError
             If MLflow does not answer.
         """
-        self.unread = {}
+        self.unread, self.partly, sought = {}, Counter(), sought_of(wanted)
         for item, size in self._deletion.files().items():
             if size > LARGEST:
                 self.unread[item] = f"{size} bytes are too much to be downloaded"
                 continue
             try:
                 with self._deletion.downloaded(item) as file:
-                    found = find(file, wanted)
+                    found = find(file, sought)
             except UnavailableError:
                 raise
             except (ExpungeError, OSError) as error:
                 self.unread[item] = str(error)
                 continue
+            self.partly.update(map(str, found.unread))
             if found:
-                yield Hit(self.name, item, found.why, found.whole)
+                yield Hit(self.name, item, found.why, found.whole, weak=found.by_end)
 
     def delete(self, item: str) -> None:
         """Delete a file of a run; one that is gone already stays gone."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +17,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from tasks.core.errors import ExpungeError, UnavailableError
-from tasks.erasure.search import Wanted, find
+from tasks.erasure.search import Asked, find, sought_of
+from tasks.erasure.sought import Sought
 from tasks.erasure.stores import Hit
 from tasks.erasure.stores.folder import Folder
 
@@ -98,6 +100,13 @@ def local_database(environ: Mapping[str, str]) -> Folder:
     return Folder("Prefect's local database", _home(environ), only=files)
 
 
+def _names(value: Any, sought: Sought) -> bool:
+    """Whether a value of JSON names a sample; the end of a path, or a number, says nothing."""
+    content = value if isinstance(value, str) else json.dumps(value)
+    found = find(content.encode(errors="replace"), sought)
+    return bool(found) and not found.by_end
+
+
 class FlowRuns:
     """Parameters, logs, artifacts and events of the flow runs of the server that Prefect is set up for."""
 
@@ -111,6 +120,7 @@ class FlowRuns:
         found = settings(environ, root)
         self.url = found.get("PREFECT_API_URL", "")
         self.unread: dict[str, str] = {}
+        self.partly: Counter[str] = Counter()
         self._broken = 0
         self._headers = {}
         if key := found.get("PREFECT_API_KEY"):
@@ -118,34 +128,35 @@ class FlowRuns:
         elif pair := found.get("PREFECT_API_AUTH_STRING"):
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
-    def search(self, wanted: Sequence[Wanted]) -> list[Hit]:
+    def search(self, wanted: Asked) -> list[Hit]:
         """Find runs that brought a request, or of which anything names a sample; an item is an id.
 
         All is read before anything is returned, so that what is deleted then moves no page. A record that
         the server cannot send is told in ``unread``.
         """
         self.unread = {}
-        brought = frozenset[str]().union(*(each.flow_runs for each in wanted))
+        sought = sought_of(wanted)
+        brought = sought.flow_runs
         ours = {flow["id"] for flow in self._all("/flows/filter", flows={"name": {"any_": sorted(FLOWS)}})}
         runs = {str(run["id"]): run for run in self.runs()}
         found: dict[str, str] = {}
         for item, run in runs.items():
             if item in brought:
                 found[item] = f"flow run {run['name']} brought the request"
-            elif find(json.dumps(run["parameters"]).encode(), wanted):
+            elif _names(run["parameters"], sought):
                 found[item] = f"parameters of flow run {run['name']} name samples"
         for line in self._all("/logs/filter", sort="TIMESTAMP_ASC"):
             item = str(line["flow_run_id"])
-            if line["flow_run_id"] and item not in found and find(line["message"].encode(), wanted):
+            if line["flow_run_id"] and item not in found and _names(line["message"], sought):
                 found[item] = f"the log of flow run {item} names samples"
         for artifact in self._all("/artifacts/filter", sort="ID_DESC"):
             told = [artifact.get(part) for part in ("key", "description", "data")]
             item = str(artifact["flow_run_id"])
-            if item not in found and find(json.dumps(told).encode(), wanted):
+            if item not in found and _names(told, sought):
                 found[f"{ARTIFACT}{artifact['id']}"] = f"an artifact of flow run {item} names samples"
                 runs[f"{ARTIFACT}{artifact['id']}"] = runs.get(item, {})
         for event in self._events():
-            if find(json.dumps(event).encode(), wanted):
+            if _names(event, sought):
                 found[f"{EVENT}{event['id']}"] = "an event names samples; it ends with its retention"
         return [
             Hit(

@@ -1,0 +1,266 @@
+"""What identifies the samples of a purge, anywhere: names, looks, and the models that knew them.
+
+While the data still has the samples they are known in the clear, and a search costs the same for one
+request as for thousands. Afterwards only the ledger's digests under the requests' own keys tell. So a purge
+keeps what it looks for beside the keys until it is done, under a key drawn for it alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tasks.core.params import Split
+from tasks.erasure import originals
+from tasks.erasure.sought import Sought, Wanted
+from tasks.requests import events as facts
+from tasks.requests.desk import Desk
+from tasks.requests.events import NOTHING_LEFT
+from tasks.requests.keys import reference
+from tasks.requests.naming import meant
+from tasks.requests.production import in_production
+from tasks.requests.request import Request
+from tasks.requests.standing import Row
+from tasks.requests.suppression import fingerprint, hexes
+from tasks.samples.manifest import SplitSamples, load_samples
+from tasks.samples.pictures import read_pictures
+from tasks.samples.table import SPLIT
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a search looks for, and how many looks of it were left out: samples that stay have the same."""
+
+    sought: Sought
+    twins: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What the samples of the split look like; rows are those of the split."""
+
+    split: SplitSamples
+    pixels: Sequence[str]
+    pictures: Sequence[str]
+
+    @classmethod
+    def read(cls) -> _Looks | None:
+        if not (SPLIT / "images.npy").exists():
+            return None
+        split = load_samples(mmap=True)
+        pictures = hexes(read_pictures(SPLIT, len(split.samples)))
+        return cls(split, [fingerprint(image) for image in split.images], pictures)
+
+    def files(self, rows: Collection[int], section: Split) -> Mapping[int, str]:
+        """SHA-256 of the encoded images of rows, as far as they are encoded and still there."""
+        sources = {row: self.split.samples.sources[row] for row in rows}
+        found = originals.encoded(section.source, Path(section.path), sorted(set(sources.values())))
+        return {
+            row: hashlib.sha256(found[source]).hexdigest()
+            for row, source in sources.items()
+            if source in found
+        }
+
+
+def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity:
+    """Return what identifies samples, in the clear as far as the split has them.
+
+    Raises
+    ------
+    ExpungeError
+        If a key was destroyed: then nothing can be recognised any more.
+    """
+    looks = _Looks.read()
+    if looks is None:
+        return of_ledger(requests, desk, section)
+    ids = looks.split.samples.sample_ids
+    row_of = {name: row for row, name in enumerate(ids)}
+    leaving: set[int] = set()
+    unknown: list[Request] = []
+    for request in requests:
+        names = meant(request, desk.keys, row_of, remaining=False)
+        leaving.update(row_of[name] for name in names)
+        if len(names) < len(request.digests.get("id", ())):
+            unknown.append(request)
+    staying = [row for row in range(len(ids)) if row not in leaving]
+    pixels, twin_pixels = _apart(looks.pixels, leaving, staying)
+    pictures, twin_pictures = _apart(looks.pictures, leaving, staying)
+    twins = [
+        row for row in staying if looks.pixels[row] in twin_pixels or looks.pictures[row] in twin_pictures
+    ]
+    files = set(looks.files(leaving, section).values()) - set(looks.files(twins, section).values())
+    sources = looks.split.samples.sources
+    wanted = wanted_of(requests, desk)
+    clear = Sought.of_samples(
+        [name for row in leaving for name in (ids[row], sources[row])],
+        pixels,
+        pictures,
+        files,
+        frozenset[str]().union(*(each.weights for each in wanted)),
+        frozenset[str]().union(*(each.flow_runs for each in wanted)),
+        roots=_roots(section),
+    )
+    if not unknown:
+        return Identity(clear, len(twin_pixels))
+    rest = of_ledger(unknown, desk, section, leaving={ids[row] for row in leaving})
+    return Identity(Sought.merged([clear, rest.sought]), len(twin_pixels) + rest.twins)
+
+
+def of_ledger(
+    requests: Sequence[Request], desk: Desk, section: Split, leaving: Collection[str] = ()
+) -> Identity:
+    """Return what identifies samples by the ledger's digests alone.
+
+    Parameters
+    ----------
+    requests, desk, section
+        As for :func:`of_data`, and so are the errors.
+    leaving
+        Ids in the split of samples that are to go.
+    """
+    wanted, twins = _told_apart(wanted_of(requests, desk), section, leaving)
+    return Identity(Sought.of_requests(wanted, roots=_roots(section)), twins)
+
+
+def remembered(names: Sequence[str], requests: Sequence[Request], desk: Desk, section: Split) -> Identity:
+    """Return what a purge of these requests looks for, as it was when it began.
+
+    Parameters
+    ----------
+    names
+        Ids of all requests of the purge, those among them that were purged before.
+    requests, desk, section
+        As for :func:`of_data`, and so are the errors.
+    """
+    path = _path(names, desk)
+    if path.exists():
+        return Identity(Sought.load(path), 0)
+    found = of_data(requests, desk, section)
+    try:
+        found.sought.save(path)
+    except ValueError:  # some are known by the ledger's digests alone, which stay where they are
+        return found
+    return found
+
+
+def forget(names: Sequence[str], desk: Desk) -> None:
+    """Delete what a purge has looked for, once it is done."""
+    _path(names, desk).unlink(missing_ok=True)
+
+
+def _path(names: Sequence[str], desk: Desk) -> Path:
+    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+    return desk.keys.folder / f"purge-{digest[:32]}.sought"
+
+
+def _roots(section: Split) -> list[str]:
+    return [section.path, str(Path(section.path).absolute()), str(Path(section.path).resolve())]
+
+
+def _apart(looks: Sequence[str], leaving: Iterable[int], staying: Iterable[int]) -> tuple[set[str], set[str]]:
+    """Return the looks of what leaves that nothing which stays has, and those that something has."""
+    asked = {looks[row] for row in leaving}
+    shared = asked.intersection(looks[row] for row in staying)
+    return asked - shared, shared
+
+
+def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
+    """Return what the ledger has to recognise the samples of requests by.
+
+    Raises
+    ------
+    ExpungeError
+        If a key was destroyed: then nothing can be recognised any more.
+    """
+    asked = {request.id for request in requests}
+    rows: dict[str, list[Row]] = {}
+    for row in desk.rows():
+        for name in {row.request, row.first} & asked:
+            rows.setdefault(str(name), []).append(row)
+    current = in_production(desk.ledger)
+    kept = {current.weights} if current else set()
+    destroys = desk.settings.superseded == "destroy"
+    return [
+        Wanted(
+            key=desk.keys.load(request.id),
+            names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
+            pixels=_content(request, "pixels"),
+            pictures=_content(request, "picture"),
+            files=_content(request, "file"),
+            flow_runs=brought(desk, rows.get(request.id, ())),
+            weights=frozenset(
+                {base.weights for base in bases_of([request])} | set(recorded_weights(request) or ())
+                if destroys
+                else ()
+            )
+            - kept,
+        )
+        for request in requests
+    ]
+
+
+def _content(request: Request, kind: str) -> frozenset[str]:
+    return frozenset(entry[kind] for entry in request.content if kind in entry)
+
+
+def brought(desk: Desk, rows: Iterable[Row]) -> frozenset[str]:
+    """Ids of the flow runs that brought requests."""
+    found = (desk.show(row.request).received.flow_run for row in rows)
+    return frozenset(run.id for run in found if run)
+
+
+def bases_of(requests: Iterable[Request]) -> Iterator[facts.Base]:
+    """Models, by version and weights, that had learned samples of requests."""
+    for request in requests:
+        for attempt in request.all_common(facts.Attempt):
+            if attempt.method != NOTHING_LEFT:
+                yield attempt.base
+
+
+def recorded_weights(request: Request) -> Sequence[str] | None:
+    """Digests of all models that a purge of the request deleted; ``None`` if none recorded them."""
+    purged = request.common(facts.Purge)
+    return None if purged is None else purged.void_weights
+
+
+def _told_apart(
+    wanted: Sequence[Wanted], section: Split, leaving: Collection[str]
+) -> tuple[list[Wanted], int]:
+    """Leave out what samples share with others that stay: who looks the same was not asked for.
+
+    Returns
+    -------
+    wanted
+        Without the digests of pixels, pictures and files that samples which stay have, too.
+    count
+        How many digests of pixels were left out.
+    """
+    looks = _Looks.read() if any(each.pixels or each.pictures for each in wanted) else None
+    if looks is None:
+        return list(wanted), 0
+    ids = looks.split.samples.sample_ids
+    staying = [row for row in range(len(ids)) if ids[row] not in leaving]
+    found = []
+    for each in wanted:
+        same = {
+            row
+            for row in staying
+            if reference(each.key, "pixels", looks.pixels[row]) in each.pixels
+            or reference(each.key, "picture", looks.pictures[row]) in each.pictures
+        }
+        found.append(
+            replace(
+                each,
+                pixels=each.pixels - {reference(each.key, "pixels", looks.pixels[row]) for row in same},
+                pictures=each.pictures
+                - {reference(each.key, "picture", looks.pictures[row]) for row in same},
+                files=each.files
+                - {reference(each.key, "file", value) for value in looks.files(same, section).values()},
+            )
+            if same
+            else each
+        )
+    count = sum(len(before.pixels) - len(now.pixels) for before, now in zip(wanted, found, strict=True))
+    return found, count

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.erasure.formats.samples import others, search
+
+__all__ = ["others", "search"]
