@@ -497,7 +497,7 @@ class Oracle:
     def remains(self, ids: Iterable[str]) -> dict[str, list[str]]:
         """Where erased samples still are, by store."""
         samples = self.unshared(ids)
-        kept = [sample.token for sample in self.kept]  # an id that is made of bytes begins those of its copies
+        kept = [sample.token for sample in self.kept]  # an id made of bytes begins those of its copies
         names = [
             (sample, sample.token.encode())
             for sample in map(self.facts.samples.__getitem__, ids)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -303,16 +304,15 @@ class Story:
 
     def _names(self, ids: list[str]) -> dict[str, list[Any]]:
         named: dict[str, list[Any]] = {}
-        files = {self.facts.samples[each].file for each in self._ids()}
+        rows = Counter(self.facts.samples[each].file for each in self._ids())
         for each in ids:
             sample = self.facts.samples[each]
-            kinds = ["id", "id", "path"]
-            if sample.row is not None and len(files) == 1:
-                kinds.append("index")
-            kind = self.rng.choice(kinds)
+            kind = self.rng.choice(["id", "id", "path"] if sample.row is None else ["id", "path", "index"])
             below = sample.file.removeprefix(f"{self.facts.source}/")
             path = below if sample.row is None else f"{below}#{sample.row}"
-            named.setdefault(kind, []).append({"id": each, "path": path, "index": sample.row}[kind])
+            before = sum(count for file, count in rows.items() if file < sample.file)
+            index = before + (sample.row or 0)  # through all files of the training part
+            named.setdefault(kind, []).append({"id": each, "path": path, "index": index}[kind])
         return named
 
     def _requester(self) -> str:
