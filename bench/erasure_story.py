@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench.erasure_effects import Fault, Outcome, dvc, in_child
-from bench.erasure_oracle import Oracle, Trained, Violation, read_split
+from bench.erasure_oracle import Oracle, Sample, Trained, Violation, read_split
 from bench.erasure_project import Project, encoded
 
 FROM = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -64,7 +64,6 @@ class Story:
     violations: list[Violation] = field(default_factory=list)
     submitted: int = 0
     class_asked: bool = False
-    backups: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.facts = self.project.facts
@@ -97,7 +96,7 @@ class Story:
         return {
             self.submit: 10,
             self.submit_badly: 2,
-            self.process: 12,
+            self.process: 18,
             self.process_with_a_fault: 10,
             self.process_twice_at_once: 1,
             self.process_elsewhere: 1,
@@ -105,12 +104,13 @@ class Story:
             self.process_without_remote: 2,
             self.approve: 4,
             self.hold: 3,
-            self.hold_samples: 1,
+            self.hold_samples: 2,
+            self.ask_for_what_is_held: 4,
             self.release: 3,
             self.stop_one: 2,
             self.extend: 1,
             self.retry: 2,
-            self.put_back: 3,
+            self.put_back: 6,
             self.visit_the_past: 2,
             self.edit_params: 2,
             self.push: 2,
@@ -163,8 +163,8 @@ class Story:
         self.project.commit("the first model")
         if self.facts.remote:
             self._dvc("push", "--quiet")
-        for sample in self.facts.samples.values():
-            self.backups[sample.id] = sample.content
+        if any(sample.row is not None for sample in self.facts.samples.values()):
+            shutil.copytree(self.root / self.facts.source, self.project.home / "backup")
 
     def _dvc(self, *arguments: str) -> None:
         done = dvc(*arguments, cwd=self.root)
@@ -429,6 +429,21 @@ class Story:
         failed = [name for name in self._open() if oracle.kinds(name)[-1] == "failed"]
         return "; ".join(self._decide("Retried", each) for each in failed)
 
+    def ask_for_what_is_held(self) -> str:
+        """Somebody asks for an image of another's request, which is on hold by then."""
+        oracle = Oracle(self.facts)
+        found = [name for name in self._open() if oracle.ids_of[name]]
+        if not found:
+            return ""
+        request = self.rng.choice(found)
+        told = "" if oracle.held(request) else self._decide("Held", request) + "; "
+        wanted = {min(oracle.ids_of[request]), self.rng.choice(self._ids())}
+        requester = self._requester()
+        self.facts.asked[requester] = frozenset(wanted)
+        return (
+            f"{told}{requester} asks for what it holds{self._hand_in(requester, self._names(sorted(wanted)))}"
+        )
+
     def hold_samples(self) -> str:
         """Somebody holds images, whoever asks for them, or all that one requester asks for, now or later."""
         if self.rng.random() < 0.5:
@@ -550,18 +565,27 @@ class Story:
     # what people do beside
 
     def put_back(self) -> str:
-        """Somebody puts an erased image back: as it was, under another name, or another under its name."""
+        """Somebody puts erased images back: as they were, under another name, or another under their name."""
         oracle = Oracle(self.facts)
         gone = [self.facts.samples[each] for each in sorted(oracle.gone)]
-        gone = [each for each in gone if each.row is None and not (self.root / each.file).exists()]
-        if not gone or self.facts.tracked_by == "git":
+        gone = [each for each in gone if each.row is not None or not (self.root / each.file).exists()]
+        if not gone or (self.facts.tracked_by == "git" and self.project.pointer is None):
             return ""
         sample = self.rng.choice(gone)
-        place = self.root / sample.file
+        told = self._put_file_back(sample, oracle) if sample.row is None else self._put_table_back(sample)
+        if self.project.pointer:
+            self._dvc("add", "--quiet", self.project.pointer)
+        self.project.git("add", "--all")
+        self.project.git("commit", "--quiet", "--no-verify", "--allow-empty", "--message", "more images")
+        if self.rng.random() < 0.7:
+            told += f"; {self.split_again()}"
+        return told
+
+    def _put_file_back(self, sample: Sample, oracle: Oracle) -> str:
+        place, content = self.root / sample.file, sample.content
         way = self.rng.choice(
             ["as it was", "under another name", "as another file", "another under its name"]
         )
-        content = sample.content
         if way == "under another name":
             place = place.with_name(f"z{self.rng.getrandbits(40):x}.png")
         elif way == "as another file":
@@ -574,11 +598,13 @@ class Story:
         self.facts.returned |= {
             each.id for each in self.facts.samples.values() if each.pixels == sample.pixels
         }
-        if self.project.pointer:
-            self._dvc("add", "--quiet", self.project.pointer)
-        self.project.git("add", "--all")
-        self.project.git("commit", "--quiet", "--no-verify", "--allow-empty", "--message", "more images")
         return f"an erased image is put back {way}"
+
+    def _put_table_back(self, sample: Sample) -> str:
+        shutil.copy(self.project.home / "backup" / Path(sample.file).name, self.root / sample.file)
+        gone = map(self.facts.samples.__getitem__, Oracle(self.facts).gone)
+        self.facts.returned |= {each.id for each in gone if each.file == sample.file}
+        return "an older version of a Parquet file is put back"
 
     def split_again(self) -> str:
         """Somebody splits the data again."""
