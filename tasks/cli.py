@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -510,6 +511,50 @@ def verify_ledger(anchors: Anchors = None, as_json: AsJson = False) -> None:
         print(f"{head.seq} events, unbroken, on {count} anchor(s); head {head}")
 
 
+@verify_app.command("certificate")
+def verify_certificate(
+    file: Annotated[Path, typer.Argument(help="The certificate's JSON.", show_default=False)],
+    public_key: Annotated[
+        str,
+        typer.Option(
+            help="The key that must have signed it: 64 hex digits, or a file of keys as `expunge public-key` "
+            "prints it. [default: in a checkout, what the ledger recorded]",
+            show_default=False,
+        ),
+    ] = "",
+    anchors: Anchors = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a certificate: with a published key anywhere, without a ledger; else against this ledger.
+
+    Exit status 4 unless it was signed by that key and everything in it agrees.
+    """
+    with errors():
+        from tasks.requests import signing, verification
+
+        known: list[Any] = [Head.parse(anchor) for anchor in anchors or ()]
+        content = verification.read(file)
+        if public_key:
+            pinned: Collection[Any] = signing.read_public_keys(public_key)
+        elif Path("params.yaml").exists():
+            from tasks.processing.certifying import key_periods
+
+            ledger = desk().ledger
+            pinned = key_periods(ledger)
+            known += ledger.events()
+        else:
+            pinned = ()
+        found = verification.verify(content, pinned=pinned, anchors=known)
+    if as_json:
+        checks = [asdict(check) for check in found.checks]
+        print_json({"file": str(file), "result": str(found.result), "checks": checks})
+    else:
+        print_rows([asdict(check) for check in found.checks], ("ok", "what", "how"), "")
+        print(f"{file}: {found.result}")
+    if not found.ok:
+        raise typer.Exit(Exit.NOT_VERIFIED)
+
+
 @verify_app.command("erasure")
 def verify_erasure(request: RequestId, as_json: AsJson = False) -> None:
     """Search every store for the samples of a request; exit status 4 unless all is gone."""
@@ -532,6 +577,64 @@ def verify_erasure(request: RequestId, as_json: AsJson = False) -> None:
     if not items.holds:
         message = f"request {request}: not all is known to be gone, see what does not hold"
         fail(message, Exit.NOT_VERIFIED)
+
+
+# certificates
+
+
+@app.command()
+def certificate(request: RequestId, as_json: AsJson = False) -> None:
+    """Make the certificate of a request again, as it was, signed with the key of today."""
+    with errors():
+        from tasks.processing.certifying import certify
+        from tasks.processing.processor import CERTIFICATES
+
+        opened = desk()
+        path = certify(opened, opened.show(request), CERTIFICATES)
+    if as_json:
+        print_json({"request": request, "certificate": str(path)})
+    else:
+        print(path)
+
+
+@app.command("public-key")
+def public_key(as_json: AsJson = False) -> None:
+    """Print the key with which anybody verifies certificates; publish it where requesters find it."""
+    with errors():
+        from tasks.processing.certifying import key_periods
+
+        periods = key_periods(desk().ledger)
+        if not periods:
+            raise ExpungeError(
+                "there is no signing key yet; it is made with the first certificate, when a request is closed"
+            )
+        key = periods[-1].key
+    if as_json:
+        print_json({"public_key": key.hex, "key_id": key.key_id})
+    else:
+        print(key.published(), end="")
+
+
+@app.command("rotate-key")
+def rotate_key(
+    reason: Reason,
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="Nothing that the old key signed is to be trusted.")
+    ] = False,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Replace the key that signs certificates, because it was lost or is known to others."""
+    with errors():
+        from tasks.processing import certifying
+
+        if not reason.strip():
+            raise ExpungeError("give a reason; the record must say why the key was replaced")
+        key = certifying.rotate_key(desk(), by=_who(by), reason=reason, compromised=compromised)
+    if as_json:
+        print_json({"public_key": key.hex, "key_id": key.key_id})
+    else:
+        print(f"certificates are signed by {key.hex} from now on; publish it: expunge public-key")
 
 
 # purging

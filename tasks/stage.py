@@ -174,7 +174,7 @@ def run_as_command(
 def environment(runtime: Runtime) -> dict[str, Any]:
     """Python, libraries and processor: what decides the bits of a result beside the seed."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in LIBRARIES:
+    for name in ("expunge", *LIBRARIES):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

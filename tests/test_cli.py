@@ -93,7 +93,7 @@ def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
         first,
         third,
     ]
-    assert "2026-06-01 09:30" in lines[2]
+    assert "2026-06-01 23:59" in lines[2]
 
 
 def test_an_empty_list_says_so(run: Run) -> None:
@@ -132,9 +132,8 @@ def test_a_hold_is_released_and_a_due_date_extended(run: Run) -> None:
     request = submitted(run)
     run("hold", request, "-r", "court")
     assert not json.loads(run("release", request, "-r", "settled", "--json").stdout)["held"]
-    assert json.loads(run("extend", request, "-r", "many", "--json").stdout)["due_at"].startswith(
-        "2026-08-01"
-    )
+    extended = json.loads(run("extend", request, "-r", "many", "--json").stdout)
+    assert extended["due_at"] == "2026-08-03T23:59:59.999999Z"
 
 
 def test_what_is_not_allowed_is_one_line_and_changes_nothing(run: Run, desk: Desk) -> None:
@@ -326,7 +325,7 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
 
     done = expunge("submit", "a.json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.suffix for path in (tmp_path / "k").iterdir()) == [".key", ".mark"]
+    assert sorted(path.suffix for path in (tmp_path / "k").iterdir()) == [".key", ".mark", ".names"]
     assert (root / "data/requests/ledger.db").exists()
     assert "validated" in expunge("list").stdout
     assert expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db").stdout == "no requests\n"

@@ -16,8 +16,9 @@ from tasks.core.params import Params, load, validate
 from tasks.requests.high_water import MARK, extend, restore
 from tasks.requests.keys import KeyStore
 from tasks.requests.suppression import KEY, Erased, check_value, lines_for
-from tasks.samples.manifest import SPLIT, LoadedSplit, Manifest, load_split
+from tasks.samples.manifest import LoadedSplit, Manifest, load_split
 from tasks.samples.pictures import read_pictures
+from tasks.samples.table import SPLIT
 from tasks.split import split
 from tests.datasets.building import colour, grey, write_folders, write_image
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.processing import checkout
+from tasks.processing.certifying import key_periods
 from tasks.processing.reconcile import differences
 from tasks.requests import pending
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import check
+from tasks.requests.signing import signing_key
 from tasks.requests.standing import Row
 from tasks.requests.states import Status
 
@@ -63,6 +65,12 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
 def _record(desk: Desk, params: Params, root: Path) -> Iterator[str]:
     if refusal := checkout.why_elsewhere(desk, root):
         yield refusal
+    known = key_periods(desk.ledger)
+    if known:
+        try:
+            signing_key(desk.keys, known[-1].key)
+        except ExpungeError as error:
+            yield str(error)
     if params.split.erased is None:
         yield "params.yaml: split.erased is null, so nothing keeps erased samples out"
     else:

@@ -14,12 +14,14 @@ from tasks.core.params import Params
 from tasks.erasure.stores.dvc import DvcCache, DvcRemote, remotes
 from tasks.erasure.stores.prefect import FlowRuns
 from tasks.processing import checkout, production
+from tasks.processing.certifying import key_periods
 from tasks.processing.repository import Repository
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import read_checked
 from tasks.requests.ledger import SKEW
 from tasks.requests.production import in_production, models
+from tasks.requests.signing import signing_key
 
 State = Literal["well", "needs care", "not used"]
 
@@ -49,6 +51,7 @@ def examine(desk: Desk, params: Params, root: Path, environ: Mapping[str, str]) 
         ("clock", lambda: _clock(desk)),
         ("keys of requests", lambda: _keys(desk)),
         ("folder of keys", lambda: _folder(desk)),
+        ("signing key", lambda: _signing(desk)),
         ("checkout", lambda: _checkout(desk, root)),
         ("Git", lambda: _git(root)),
         ("list of what was erased", lambda: _erased(desk, params)),
@@ -115,6 +118,14 @@ def _folder(desk: Desk) -> Finding:
         found = f"{folder} can be read by others"
         return Finding("folder of keys", "needs care", found, f"chmod 700 {folder}")
     return Finding("folder of keys", "well", str(folder))
+
+
+def _signing(desk: Desk) -> Finding:
+    known = key_periods(desk.ledger)
+    if not known:
+        return Finding("signing key", "not used", "it is made with the first certificate")
+    signing_key(desk.keys, known[-1].key)  # raises if it is lost, or is another
+    return Finding("signing key", "well", known[-1].key.hex)
 
 
 def _checkout(desk: Desk, root: Path) -> Finding:

@@ -661,7 +661,7 @@ class Processor:
         attested: dict[str, str] = {}
         for request in batch.requests:
             self.desk.keys.forget_names(request.id)
-            path = certify(self.desk, request, self.params.runtime, CERTIFICATES)
+            path = certify(self.desk, request, CERTIFICATES)
             attested[request.id] = digest(path, "sha256")
             self.log(f"request {request.id}: certificate {path}")
         audit = batch.common(facts.Audit)

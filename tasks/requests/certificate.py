@@ -1,421 +1,308 @@
 """The certificate of a closed request: what was done, told by the events of the ledger, signed.
 
-It is made of nothing but the request's events, an environment and some digests, and holds all of them. So
-whoever has the file can make its summary again and compare, on any machine, without ledger or repository.
-That works as long as :func:`build` makes the same of the same events: a change of what it makes needs a new
-:data:`SCHEMA`.
+It is a DSSE envelope (``<request>.json``) around an in-toto statement, so that other tools can read it, with
+a page to read and print (``<request>.html``). All that it says was recorded when it happened, and Ed25519
+draws no random number: made again from the same ledger, by the same key, it is the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from filelock import FileLock
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import ValidationError
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # public, by its documentation
 
-from tasks.core.errors import RESTORE, ExpungeError
-from tasks.core.files import read_json, write_text, write_whole
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_text
 from tasks.reporting import pages
-from tasks.requests.keys import KeyStore
-from tasks.requests.ledger import GENESIS, Event, Head, canonical, latest
-from tasks.requests.states import state_of
+from tasks.requests import predicate
+from tasks.requests.agreement import DECISIONS, check_summary
+from tasks.requests.excerpt import EventRecord, canonical
+from tasks.requests.predicate import PAYLOAD_TYPE, SHARED, Scalar, Statement
+from tasks.requests.signing import PublicKey
 
-SCHEMA = "expunge/certificate/1"
-
-LARGEST = 64 * 2**20
-"""Bytes of a certificate that is read."""
-
-DECISIONS = frozenset({"approved", "refused", "held", "released", "extended", "retried"})
-
-KINDS = {
-    "id": "keyed digest (HMAC-SHA-256) of the sample's id",
-    "path": "keyed digest (HMAC-SHA-256) of the place it was read from",
-    "index": "keyed digest (HMAC-SHA-256) of its row in the source's training part",
+OWN: Mapping[str, frozenset[str]] = {
+    kind: frozenset(keys.split())
+    for kind, keys in {
+        "received": "channel flow_run requester ground received_at due_at",
+        "validated": "samples already_erased_by classes",
+        "behind": "first",
+        "advanced": "first",
+        "duplicate": "first already_erased_by",
+        "covered": "batch samples content",
+        "batched": "batch",
+        "unbatched": "batch",
+        "started": "batch",
+        "audited": "batch content",
+        "promoting": "batch",
+        "promoted": "batch",
+        "purging": "batch",
+        "purged": "batch",
+        "failed": "batch code",
+        **dict.fromkeys(DECISIONS, "by reason due_at standing"),
+    }.items()
 }
-"""What the digests of a sample are digests of."""
-
-STATEMENT = (
-    "This certificate records what was done to carry out the request: the samples that it names by digest "
-    "were taken out of the data set that it names by digest, the model in use is now the one that it names "
-    "as the one after, and the stores listed under purge were dealt with as stated there. It is the account "
-    "of whoever signed it. It is no proof that the model has forgotten the samples."
-)
-
-STARTED = ("batch", "attempt", "method", "base", "flow_run", "commit")
-AUDITED = ("verdict", "text", "reason", "decision", "why", "weights")
-TRACED = ("pipeline", "runs", "params")
-
-Document = Mapping[str, Any]
+"""What an event may tell of its request alone. The content of one that tells more (of its batch, as ledgers
+of before did, or whatever is added later) is left out; its hash stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was checked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFacts:
+    """A method that was tried.
 
-    Attributes
-    ----------
-    what
-        Name of the check.
-    ok
-        Whether it holds.
-    how
-        What was found, in words.
+    ``samples`` is how many samples the audit attacked, ``figures`` what it measured on them, flat, with the
+    ends of ``x``'s interval as ``x/low`` and ``x/high``; all else is as in
+    :class:`~tasks.requests.predicate.Attempt`.
     """
 
-    what: str
-    ok: bool
-    how: str
+    method: str
+    guarantee: str
+    started_at: str | None = None
+    audited_at: str | None = None
+    weights: str | None = None
+    verdict: str | None = None
+    decision: str | None = None
+    samples: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def build(
-    request: str, events: Sequence[Event], *, environment: Mapping[str, Any], digests: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the certificate, not yet signed; the same arguments always make the same one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFacts:
+    """A line of the checklist of the purge, as in :class:`~tasks.requests.predicate.Line`."""
+
+    store: str
+    outcome: str | None
+    count: int | None = None
+    scope: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What the ledger tells of a request and of its batch.
+
+    What has a default may be missing in a ledger of before. ``weights_file`` is the SHA-256 of the file of
+    weights, ``uri`` where a registry has the model; ``software`` the version of expunge and ``environment``
+    the versions of all else, both as they were recorded with the audit and not as they are now.
+    ``manifest_before`` and ``manifest_after`` are SHA-256 by name of file. All else is as in
+    :class:`~tasks.requests.predicate.Erasure`.
+    """
+
+    request: str
+    weights: str
+    method: str
+    guarantee: str
+    version: str | None = None
+    weights_file: str | None = None
+    uri: str | None = None
+    base_version: str | None = None
+    base_weights: str | None = None
+    requester: str | None = None
+    ground: str | None = None
+    received_at: str | None = None
+    due_at: str | None = None
+    samples: Sequence[Mapping[str, str]] | None = None
+    content: Sequence[Mapping[str, str]] | None = None
+    already_erased_by: Sequence[str] = ()
+    attempts: Sequence[AttemptFacts] = ()
+    manifest_before: Mapping[str, str] = field(default_factory=dict)
+    manifest_after: Mapping[str, str] = field(default_factory=dict)
+    commit_started: str | None = None
+    commit_promoted: str | None = None
+    commit_purged: str | None = None
+    lock: str | None = None
+    software: str | None = None
+    environment: Mapping[str, Scalar] = field(default_factory=dict)
+    checklist: Sequence[LineFacts] | None = None
+
+
+def build(facts: CertificateFacts, events: Sequence[EventRecord]) -> Statement:
+    """Return what is to be signed; the same arguments always make the same.
 
     Parameters
     ----------
-    request
-        Its id.
+    facts
+        What the ledger tells of the request and its batch.
     events
-        The request's, oldest first. Those after ``purged`` are left out, so a second try makes the same.
-    environment
-        Versions of what ran; JSON values.
-    digests
-        Further digests that are to be attested, by name.
-
-    Returns
-    -------
-    dict
-        JSON values; ``docs/certificate.md`` describes them. What no event tells is ``None``.
+        The request's own events, oldest first. Those after ``purged`` are left out, so a certificate that is
+        made again is the same. The content of those that tell of others is left out (:data:`OWN`).
 
     Raises
     ------
     ExpungeError
-        If there is no event ``purged``: it is too early for a certificate.
+        If the samples are not purged yet, or the facts are none that a certificate can hold, or other than
+        the events tell.
     """
-    if any(event.request != request for event in events):
-        raise ValueError(f"there are events that are not of request {request}")
+    if any(event.request != facts.request for event in events):
+        raise ValueError(f"there are events that are not of request {facts.request}")
     kinds = [event.kind for event in events]
     if "purged" not in kinds:
-        raise ExpungeError(f"request {request}: a certificate is made once its samples are purged")
+        raise ExpungeError(f"request {facts.request}: a certificate is made once its samples are purged")
     events = events[: kinds.index("purged") + 1]
-    received, validated, promoted = (_last(events, kind) for kind in ("received", "validated", "promoted"))
-    started, audited, purged = (_last(events, kind) for kind in ("started", "audited", "purged"))
-    due = [event.body["due_at"] for event in events if "due_at" in event.body]
-    return {
-        "certificate": {"schema": SCHEMA, "request": request, "made_from": "events of the ledger"},
-        "request": {
-            **_pick(received, "requester", "ground", "received_at"),
-            "due_at": due[-1] if due else None,
-            "extended": any(event.kind == "extended" for event in events),
-            "purged_at": events[-1].at,
-            "decisions": [
-                {"kind": event.kind, "at": event.at, **_pick(event.body, "by", "reason", "due_at")}
-                for event in events
-                if event.kind in DECISIONS
-            ],
-        },
-        "samples": {
-            "count": len(validated["samples"]) if "samples" in validated else None,
-            "digests": validated.get("samples"),
-            "kinds": KINDS,
-            "already_erased_by": validated.get("already_erased_by"),
-            "covered_by": [
-                _pick(event.body, "batch", "samples") for event in events if event.kind == "covered"
-            ],
-        },
-        "attempts": _attempts(events),
-        "model": {
-            "before": _pick(started.get("base") or {}, "version", "weights"),
-            "after": _pick(promoted, "version", "weights"),
-            "method": promoted.get("method"),
-            "guarantee": _guarantee(promoted),
-        },
-        "audit": {
-            "figures": _figures(audited.get("figures") or {}),
-            **_pick(audited, "verdict", "text", "reason", "decision", "why"),
-        },
-        "data": {
-            "before": audited.get("manifest"),
-            "after": purged.get("manifest"),
-            "content": promoted.get("content"),
-        },
-        "code": {
-            "commits": {
-                "started": started.get("commit"),
-                "promoted": promoted.get("commit"),
-                "purged": purged.get("commit"),
-            },
-            "lock": promoted.get("lock"),
-            **_pick(audited, *TRACED),
-            "run_environment": audited.get("environment"),
-            "environment": dict(environment),
-        },
-        "purge": purged.get("checklist"),
-        "ledger": {
-            "events": [event.as_json() for event in events],
-            "first": events[0].seq,
-            "last": str(Head(events[-1].seq, events[-1].hash)),
-        },
-        "digests": dict(digests),
-        "statement": STATEMENT,
+    value = {
+        "_type": predicate.STATEMENT_TYPE,
+        "subject": _subjects(facts),
+        "predicateType": predicate.PREDICATE_TYPE,
+        "predicate": _erasure(facts, events),
     }
+    try:
+        statement = Statement.model_validate_json(canonical(value))
+        check_summary(statement.predicate)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ExpungeError(
+            f"request {facts.request}: the ledger tells what no certificate can hold: {where}: {first['msg']}"
+        ) from None
+    except ExpungeError as error:
+        raise ExpungeError(f"request {facts.request}: the ledger contradicts itself: {error}") from None
+    return statement
 
 
-def _last(events: Sequence[Event], kind: str) -> Mapping[str, Any]:
-    """Body of the last event of a kind; empty if there is none."""
-    event = latest(events, kind)
-    return event.body if event else {}
+def _subjects(facts: CertificateFacts) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"name": "weights", "digest": {"sha256": facts.weights}}]
+    if facts.uri:
+        found[0]["uri"] = facts.uri
+    if facts.weights_file:
+        found.append({"name": "file", "digest": {"sha256": facts.weights_file}})
+    return found
 
 
-def _pick(body: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: body.get(key) for key in keys}
-
-
-def _attempts(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """What each method of the chain did: an event ``started`` with the ``audited`` that follows it."""
-    attempts: list[dict[str, Any]] = []
-    for event in events:
-        if event.kind == "started":
-            blank = {"audited_at": None, **_pick({}, *AUDITED), "figures": {}}
-            attempts.append({**_pick(event.body, *STARTED), "started_at": event.at, **blank})
-        elif event.kind == "audited":
-            figures = _figures(event.body.get("figures") or {})
-            attempts[-1] |= {"audited_at": event.at, **_pick(event.body, *AUDITED), "figures": figures}
-    return attempts
-
-
-def _figures(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Gather ``x``, ``x/low`` and ``x/high`` under ``x``."""
-    ends = {f"{name}/{end}" for name in flat for end in ("low", "high")}
+def _erasure(facts: CertificateFacts, events: Sequence[EventRecord]) -> dict[str, Any]:
+    told = [_own(event) for event in events]
+    digests = [*(facts.samples or ()), *(facts.content or ())]
+    kinds = sorted({kind for entry in digests for kind in entry})
     return {
-        name: {"value": value, "low": flat.get(f"{name}/low"), "high": flat.get(f"{name}/high")}
-        for name, value in flat.items()
+        "request": {
+            "id": facts.request, "requester": facts.requester, "ground": facts.ground,
+            "received_at": facts.received_at, "due_at": facts.due_at,
+            "extended": any(event.kind == "extended" for event in events), "purged_at": events[-1].at,
+        },
+        "decisions": [
+            {"kind": event.kind, "at": event.at}
+            | {key: (body or {}).get(key) for key in ("by", "reason", "due_at")}
+            for event, body in told
+            if event.kind in DECISIONS
+        ],
+        "samples": {
+            "count": None if facts.samples is None else len(facts.samples),
+            "digests": _plain(facts.samples),
+            "content": _plain(facts.content),
+            "kinds": {kind: predicate.KINDS.get(kind, "keyed digest (HMAC-SHA-256)") for kind in kinds},
+            "already_erased_by": list(facts.already_erased_by),
+            "covered_by": [
+                {"batch": body.get("batch"), "samples": body.get("samples", [])}
+                for event, body in told
+                if event.kind == "covered" and body is not None
+            ],
+        },
+        "attempts": [_attempt(number, each) for number, each in enumerate(facts.attempts, 1)],
+        "model": {
+            "before": {"version": facts.base_version, "weights": facts.base_weights},
+            "after": {"version": facts.version, "weights": facts.weights},
+            "method": facts.method, "guarantee": facts.guarantee,
+            "meaning": predicate.GUARANTEES.get(facts.guarantee, ""),
+        },
+        "data": {"before": dict(facts.manifest_before), "after": dict(facts.manifest_after)},
+        "code": {
+            "started": facts.commit_started, "promoted": facts.commit_promoted, "purged": facts.commit_purged,
+            "lock": facts.lock, "software": facts.software, "environment": dict(facts.environment),
+        },
+        "purge": None if facts.checklist is None else [
+            {"store": line.store, "outcome": line.outcome, "count": line.count, "scope": line.scope,
+             "detail": line.detail}
+            for line in facts.checklist
+        ],
+        "ledger": {
+            "events": [
+                {"seq": event.seq, "at": event.at, "kind": event.kind, "body": body,
+                 "previous": event.previous, "hash": event.hash}
+                for event, body in told
+            ],
+            "head": {"seq": events[-1].seq, "hash": events[-1].hash},
+        },
+        "statement": predicate.STATEMENT,
+    }  # fmt: skip
+
+
+def _own(event: EventRecord) -> tuple[EventRecord, dict[str, Any] | None]:
+    """Return an event with its content, if that is of its request alone."""
+    if event.body is None or not event.body.keys() <= OWN.get(event.kind, frozenset()):
+        return event, None
+    return event, dict(event.body)
+
+
+def _plain(digests: Sequence[Mapping[str, str]] | None) -> list[dict[str, str]] | None:
+    return None if digests is None else [dict(entry) for entry in digests]
+
+
+def _attempt(number: int, facts: AttemptFacts) -> dict[str, Any]:
+    given = bool(facts.figures) and facts.samples >= SHARED
+    ends = {f"{name}/{end}" for name in facts.figures for end in ("low", "high")}
+    figures = {
+        name: {
+            "value": value,
+            "low": facts.figures.get(f"{name}/low"),
+            "high": facts.figures.get(f"{name}/high"),
+        }
+        for name, value in facts.figures.items()
         if name not in ends
     }
+    return {
+        "number": number, "method": facts.method, "guarantee": facts.guarantee,
+        "started_at": facts.started_at, "audited_at": facts.audited_at, "weights": facts.weights,
+        "verdict": facts.verdict, "decision": facts.decision,
+        "samples": facts.samples if given else None, "figures": figures if given else {},
+        "note": predicate.FIGURES_OF_BATCH if given else predicate.NO_FIGURES,
+    }  # fmt: skip
 
 
-def _guarantee(promoted: Mapping[str, Any]) -> str | None:
-    method, guarantee = promoted.get("method"), promoted.get("guarantee")
-    if guarantee == "exact":
-        return (
-            "Exact: the model was trained from scratch on a data set without the samples; that holds by "
-            "construction, if code and data are those that the digests name."
-        )
-    if guarantee == "approximate":
-        return (
-            f"Approximate: the method {method} changed the model that had been trained on the samples; only "
-            "the audit's statistics speak for it, and nothing is guaranteed."
-        )
-    if guarantee == "covered":
-        return (
-            "As other batches gave it: they had erased every sample before, so this one did not change the "
-            "model; what they guarantee stands in the certificates of their requests."
-        )
-    return None
+def payload(statement: Statement) -> bytes:
+    """Return the bytes that are signed: canonical JSON."""
+    return canonical(statement.as_json()).encode()
 
 
-def signing_key(keys: KeyStore) -> Ed25519PrivateKey:
-    """Return the key that signs certificates; the first call makes it.
-
-    Raises
-    ------
-    ExpungeError
-        If its file is damaged.
-    """
-    path = keys.folder / "signing.pem"
-    if not path.exists():
-        _make_key(path)
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ExpungeError(f"{path} is no Ed25519 key in PEM; restore it from the backup of the keys")
-    return key
+def seal(statement: Statement, key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Return the signed envelope, as JSON values."""
+    envelope = Envelope(payload(statement), PAYLOAD_TYPE, {})
+    envelope.sign(CryptoSigner(key))
+    return dict(envelope.to_dict())
 
 
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(path.with_name(".signing.lock")):
-        if path.exists():  # another process was faster
-            return
-        with write_whole(path, private=True) as file:
-            key = Ed25519PrivateKey.generate()
-            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+def write(statement: Statement, key: Ed25519PrivateKey, folder: Path) -> Path:
+    """Write ``<request>.html`` and then ``<request>.json``, each whole; return the path of the latter."""
+    path = folder / f"{statement.predicate.request.id}.json"
+    text = json.dumps(seal(statement, key), indent=2, allow_nan=False) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_text(path.with_suffix(".html"), render(statement, PublicKey.of(key), digest))
+    write_text(path, text)
+    return path
 
 
-def sign(document: Document, key: Ed25519PrivateKey) -> dict[str, Any]:
-    """Return the document with a signature over all else that it holds."""
-    content = _unsigned(document)
-    value = key.sign(canonical(content).encode())
-    return content | {"signature": _signature(key.public_key(), value)}
-
-
-def _unsigned(document: Document) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name != "signature"}
-
-
-def _signature(key: Ed25519PublicKey, value: bytes) -> dict[str, str]:
-    return {"algorithm": "Ed25519", "public_key": key.public_bytes_raw().hex(), "value": value.hex()}
-
-
-def check(document: Any, *, public_key: str | None = None, anchors: Sequence[Head] = ()) -> list[Check]:
-    """Check a certificate by itself: no ledger, no repository.
+def render(statement: Statement, signer: PublicKey, digest: str) -> str:
+    """Return the certificate as a page of HTML that needs nothing else.
 
     Parameters
     ----------
-    document
-        What :func:`read` returned; whatever it is, this does not raise.
-    public_key
-        The signer's, 64 hex digits, from where it was published.
-    anchors
-        Heads of the ledger that were written down elsewhere.
-
-    Returns
-    -------
-    list of Check
-        The certificate is what its signer made of the ledger if all are ``ok``.
+    statement
+        What was signed.
+    signer
+        The key that signed it.
+    digest
+        SHA-256 of the file that holds the envelope.
     """
-    return [
-        _tried("schema", lambda: _check_schema(document)),
-        _tried("signature", lambda: f"made by {_signer(document)}"),
-        _tried("signer", lambda: _check_signer(document, public_key)),
-        _tried("events", lambda: _check_hashes(_events(document))),
-        _tried("order", lambda: _check_order(_events(document))),
-        _tried("states", lambda: _check_states(_events(document))),
-        _tried("summary", lambda: _check_summary(document)),
-        *(
-            _tried(f"anchor {anchor.seq}", lambda anchor=anchor: _check_anchor(_events(document), anchor))  # type: ignore[misc]
-            for anchor in anchors
-        ),
-    ]
-
-
-def _tried(what: str, run: Callable[[], str]) -> Check:
-    try:
-        return Check(what, True, run())
-    except ExpungeError as error:
-        return Check(what, False, str(error))
-    except Exception as error:  # a damaged document can go wrong in any way, and each means: not verified
-        return Check(what, False, f"the document is damaged here ({type(error).__name__})")
-
-
-def _check_schema(document: Document) -> str:
-    if document["certificate"]["schema"] != SCHEMA:
-        raise ExpungeError(f"this program reads {SCHEMA}; the document has another schema")
-    return SCHEMA
-
-
-def _signer(document: Document) -> str:
-    """Return the public key of the signature, which is checked."""
-    signature = document["signature"]
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature["public_key"]))
-    value = bytes.fromhex(signature["value"])
-    if signature != _signature(key, value):
-        raise ExpungeError("the signature is not written as Ed25519, public_key, value in lower-case hex")
-    try:
-        key.verify(value, canonical(_unsigned(document)).encode())
-    except InvalidSignature:
-        raise ExpungeError("the document is not the one that was signed") from None
-    return str(signature["public_key"])
-
-
-def _check_signer(document: Document, public_key: str | None) -> str:
-    signer = _signer(document)
-    if public_key is None:
-        return f"signed by {signer}; compare this key with the one that the operator published"
-    if signer != public_key.strip().lower():
-        raise ExpungeError(f"signed by {signer}, which is not the given key")
-    return "signed by the given key"
-
-
-def _events(document: Document) -> list[Event]:
-    events = [Event(**entry) for entry in document["ledger"]["events"]]
-    for event in events:
-        if type(event.seq) is not int or not 0 < event.seq < 2**63:
-            raise ExpungeError("an event's number is no whole number above 0")
-    return events
-
-
-def _check_hashes(events: Sequence[Event]) -> str:
-    for event in events:
-        if event.hash != event.digest():
-            raise ExpungeError(f"event {event.seq} was changed: its content has another hash")
-    return f"{len(events)} events have the hashes of their contents"
-
-
-def _check_order(events: Sequence[Event]) -> str:
-    _hashes(events)
-    return "events ascend, and neighbours in the ledger are linked"
-
-
-def _hashes(events: Sequence[Event]) -> dict[int, str]:
-    """Hashes by number of all events that the given ones tell of: their own and their predecessors'.
-
-    Raises
-    ------
-    ExpungeError
-        If they do not ascend, or one does not follow its neighbour.
-    """
-    known = {0: GENESIS}
-    last = 0
-    for event in events:
-        if event.seq <= last:
-            raise ExpungeError(f"event {event.seq} stands after event {last}")
-        if known.setdefault(event.seq - 1, event.previous) != event.previous:
-            raise ExpungeError(f"event {event.seq} was not written after event {event.seq - 1} as it is here")
-        last = event.seq
-        known[last] = event.hash
-    return known
-
-
-def _check_states(events: Iterable[Event]) -> str:
-    try:
-        state = state_of(event.kind for event in events)
-    except ExpungeError as error:
-        raise ExpungeError(f"the request {error}") from None
-    return f"the events lead to {state.status}, each allowed where it stands"
-
-
-def _check_summary(document: Document) -> str:
-    environment, digests = document["code"]["environment"], document["digests"]
-    request = document["certificate"]["request"]
-    made = build(request, _events(document), environment=environment, digests=digests)
-    given = _unsigned(document)
-    for part in dict.fromkeys([*made, *given]):
-        if part not in made or part not in given or canonical(made[part]) != canonical(given[part]):
-            raise ExpungeError(f"{part!r:.40} is not what the events tell")
-    return "every part is what the events tell"
-
-
-def _check_anchor(events: Sequence[Event], anchor: Head) -> str:
-    known = _hashes(events).get(anchor.seq)
-    if known is None:
-        return f"not covered by this certificate: it does not hold event {anchor.seq}"
-    if known != anchor.hash:
-        raise ExpungeError(f"event {anchor.seq} is not the one that was anchored")
-    return f"event {anchor.seq} is the one that was anchored"
-
-
-def render(document: Document) -> str:
-    """Return the certificate as a page of HTML that needs nothing else."""
     return pages.render(
         "certificate.html",
-        {"document": document},
-        filters={"number": _number, "indented": _indented},
-        finalize=lambda value: "not recorded" if value is None else value,
+        {"statement": statement.as_json(), "signer": signer, "digest": digest, "kinds": predicate.KINDS},
+        filters={"number": _number, "day": _day, "words": _words},
+        finalize=lambda value: "not recorded" if value is None or value == "" else value,
     )
 
 
@@ -423,36 +310,11 @@ def _number(value: Any) -> Any:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _indented(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def _day(stamp: str | None) -> str | None:
+    """``2026-05-01 09:30 UTC`` of a time in the ledger; the JSON has it to the microsecond."""
+    return f"{stamp[:10]} {stamp[11:16]} UTC" if stamp else None
 
 
-def write(document: Document, folder: Path) -> Path:
-    """Write ``<request>.html`` and then ``<request>.json``, each whole; return the path of the latter."""
-    path = folder / f"{document['certificate']['request']}.json"
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    write_text(path.with_suffix(".html"), render(document))
-    write_text(path, text)
-    return path
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a certificate's JSON.
-
-    Raises
-    ------
-    ExpungeError
-        If there is no such file, it is larger than :data:`LARGEST`, or it is no JSON object.
-    """
-    again = "get it again from where it was issued"
-    if not path.is_file():
-        raise ExpungeError(f"there is no file {path}; name the certificate's JSON")
-    if path.stat().st_size > LARGEST:
-        raise ExpungeError(f"{path} is larger than {LARGEST // 2**20} MiB, so it is no certificate; {again}")
-    try:
-        document = read_json(path)
-    except ExpungeError as error:
-        raise ExpungeError(f"{str(error).removesuffix(RESTORE)}{again}") from None
-    if not isinstance(document, dict):
-        raise ExpungeError(f"{path} holds no JSON object, so it is no certificate; {again}")
-    return document
+def _words(code: str | None) -> str | None:
+    """``nothing found`` of ``nothing-found``."""
+    return code.replace("-", " ").replace("_", " ") if code else None

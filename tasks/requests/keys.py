@@ -26,7 +26,7 @@ SIZE = 32
 REQUEST_ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 """What a request's id looks like: a day, and 32 random bits."""
 
-_KEY_NAME = re.compile(rf"erased|(?:batch-)?{REQUEST_ID.pattern}")
+_KEY_NAME = re.compile(rf"erased|(?:batch-|hold-)?{REQUEST_ID.pattern}")
 
 
 def reference(key: bytes, kind: str, value: str) -> str:

@@ -121,7 +121,9 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     elsewhere = site.folder / "elsewhere"
     elsewhere.mkdir()
     shutil.copy(certificate, elsewhere)
+    (elsewhere / "keys.txt").write_text(site.expunge("public-key"))
     command = [sys.executable, "-m", "tasks.cli", "verify", "certificate", f"./{certificate.name}"]
+    command += ["--public-key", "keys.txt"]
     environment = {**site.repository.environment, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +27,7 @@ from tasks.requests.desk import Desk
 from tasks.requests.keys import reference
 from tasks.requests.states import Status
 from tests.flows.project import until
-from tests.requests.conftest import catalogue, clock, desk, root, submission
+from tests.requests.conftest import catalogue, clock, desk, root, submission, without
 
 __all__ = ["catalogue", "clock", "desk", "root"]
 
@@ -112,8 +111,7 @@ def test_the_run_of_a_duplicate_goes_if_its_samples_were_purged_before(
         for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
             writer.append(facts.KINDS[kind].model_validate({"batch": "batch-1"}), first)
     # its samples are gone from the data by now
-    left = {name: ids for name, ids in catalogue.by_name.items() if "train/3.png" not in ids}
-    erased = replace(catalogue, by_name=left)
+    erased = without(catalogue, "train/3.png")
     _, late, status = brought(desk, erased)
     assert status == "duplicate"
 

@@ -8,7 +8,6 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from tasks.requests import events as facts
-from tasks.requests.catalogue import Catalogue
+from tasks.requests.catalogue import PARTS, Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.events import Fact
 from tasks.requests.keys import KeyStore
@@ -25,6 +24,7 @@ from tasks.requests.ledger import Ledger
 from tasks.requests.request import Request
 from tasks.requests.settings import Settings
 from tasks.requests.standing import Row
+from tasks.samples.table import Table, read_table
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -119,11 +119,14 @@ def row_of(desk: Desk, request: Request) -> Row:
 
 
 def without(catalogue: Catalogue, *ids: str) -> Catalogue:
-    """The catalogue after samples have left the data."""
-    by_name = {name: [i for i in found if i not in ids] for name, found in catalogue.by_name.items()}
-    labels = {name: label for name, label in catalogue.labels.items() if name not in ids}
-    there = {name: found for name, found in by_name.items() if found}
-    return replace(catalogue, by_name=there, labels=labels)
+    """The catalogue after samples have left the data, as ``split`` would write it then."""
+    split = Path("data/split")
+    table = read_table(split / "samples.csv", "part", PARTS)
+    rows = zip(table.sample_ids, table.sources, table.labels, table.groups, strict=True)
+    sample_ids, sources, labels, groups = zip(*(row for row in rows if row[0] not in ids), strict=True)
+    left = Table(sample_ids, sources, list(labels), list(groups))
+    counts = [(file["file"], file["rows"]) for file in json.loads((split / "rows.json").read_text())]
+    return Catalogue(left, catalogue.classes, counts)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -21,7 +21,7 @@ from tasks.requests.schema import Kind, Named
 from tasks.requests.settings import Settings
 from tasks.split import split
 from tests.datasets.building import encoded, grey, write_hub_file
-from tests.requests.conftest import Clock, submission
+from tests.requests.conftest import LIFE, Clock, go_on, submission
 from tests.small_split import parameters
 
 PROJECT = Path(__file__).parents[2]
@@ -132,9 +132,7 @@ def test_a_row_that_was_erased_is_known_by_its_index(sharded: Path, tmp_path: Pa
     keys = KeyStore(tmp_path / "keys", sharded)
     desk = Desk(Ledger("sqlite:///ledger.db", Clock()), keys, Settings(), Clock())
     first = desk.submit(submission(samples={"index": [5]}), "a.json", Catalogue.load(), channel="cli").request
-    with desk.ledger.writing() as writer:
-        for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
-            writer.append(kind, first.id)
+    go_on(desk, first, *LIFE)
     remove(sharded, [ALL[5]])
     catalogue = divide(sharded)
     again = desk.submit(submission(samples={"index": [5]}), "a.json", catalogue, channel="cli").request
@@ -219,9 +217,7 @@ def test_what_was_erased_is_known_in_either_form(root: Path, desk: Desk) -> None
         submission(samples={"id": [COMPOSED]}), "a.json", Catalogue.load(), channel="cli"
     ).request
     assert first.state.status == "validated"
-    with desk.ledger.writing() as writer:
-        for kind in ("batched", "started", "audited", "promoted", "purged", "closed"):
-            writer.append(kind, first.id)
+    go_on(desk, first, *LIFE)
     samples.write_text(before)
     for form in (COMPOSED, DECOMPOSED):
         again = desk.submit(

@@ -1,380 +1,267 @@
 from __future__ import annotations
 
-import copy
-import functools
+import base64
+import dataclasses
 import hashlib
 import json
-import math
-import multiprocessing
-import operator
 import re
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf import json_format  # type: ignore[import-untyped]
+from in_toto_attestation.v1 import statement_pb2  # type: ignore[import-untyped]
+from in_toto_attestation.v1.statement import Statement as InTotoStatement  # type: ignore[import-untyped]
 from jsonschema import Draft202012Validator
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from tasks.core.errors import ExpungeError
-from tasks.requests.certificate import build, check, read, render, sign, signing_key, write
-from tasks.requests.keys import KeyStore
-from tasks.requests.ledger import Event, Head, Ledger, canonical
-from tests.requests.conftest import Clock
-
-Document = dict[str, Any]
-Tamper = Callable[[Document, list[Document]], object]
+from tasks.requests import predicate_docs
+from tasks.requests.certificate import CertificateFacts, build, payload, render, seal, write
+from tasks.requests.excerpt import EventRecord, canonical
+from tasks.requests.predicate import PREDICATE_TYPE
+from tests.requests.certified import (
+    AFTER,
+    BEFORE,
+    FACTS,
+    FIGURES,
+    KEY,
+    NEW,
+    OLD,
+    PUBLIC,
+    SAMPLES,
+    WALK,
+    chained,
+    changed,
+    part,
+    paths,
+)
 
 PROJECT = Path(__file__).parents[2]
-SPAWN = multiprocessing.get_context("spawn")
-KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2))
-PUBLIC, ANOTHER = (key.public_key().public_bytes_raw().hex() for key in (KEY, OTHER))
-GIVEN: Document = {"environment": {"torch": "2.11.0"}, "digests": {"requirements.lock": "5" * 64}}
-BEFORE, AFTER, OLD, NEW = (hashlib.sha256(text.encode()).hexdigest() for text in ("w0", "w1", "s0", "s1"))
 
 
-def audited(method: str, verdict: str, decision: str, auc: float) -> Document:
-    ends = {"audit/auc/low": auc - 0.25, "audit/auc/high": auc + 0.25}
-    return {
-        "batch": "b7", "method": method, "verdict": verdict, "text": f"The AUC is {auc}.", "reason": "Thus.",
-        "decision": decision, "why": "the gate's words", "weights": {"result": AFTER}, "pipeline": "p-1",
-        "figures": {"audit/auc": auc, **ends, "audit/count": 128.0}, "params": {"mia": {"seed": 1}},
-        "runs": {"unlearn": "run-1"}, "manifest": {"samples.csv": OLD}, "environment": {"cuda": "none"},
+def said(facts: CertificateFacts = FACTS, events: list[EventRecord] | None = None) -> dict[str, Any]:
+    value: dict[str, Any] = build(facts, events or chained()).as_json()["predicate"]
+    return value
+
+
+def test_it_says_what_the_ledger_tells() -> None:
+    it = said()
+    assert it["request"] == {
+        "id": "r1", "requester": "crm:4711", "ground": "objection", "extended": True,
+        "received_at": "2026-05-01T09:30:00.000000Z", "due_at": "2026-08-01T09:30:00.000000Z",
+        "purged_at": it["ledger"]["events"][-1]["at"],
     }  # fmt: skip
+    assert [entry["kind"] for entry in it["decisions"]] == ["held", "released", "extended", "approved"]
+    assert it["decisions"][0] | {"at": ""} == {
+        "kind": "held", "at": "", "by": "ada", "reason": "lawsuit 12", "due_at": None
+    }  # fmt: skip
+    assert (it["samples"]["count"], it["samples"]["digests"]) == (2, SAMPLES)
+    assert set(it["samples"]["kinds"]) == {"id", "path", "pixels", "file"}
+    assert it["samples"]["covered_by"] == [{"batch": "batch-6", "samples": ["1" * 64]}]
+    assert [(each["number"], each["method"], each["decision"]) for each in it["attempts"]] == [
+        (1, "salun", "next"), (2, "retrain", "promote"),
+    ]  # fmt: skip
+    assert it["model"]["before"] == {"version": "3", "weights": BEFORE}
+    assert it["model"]["after"] == {"version": "4", "weights": AFTER}
+    assert it["model"]["meaning"].startswith("Exact:")
+    assert it["data"] == {"before": {"samples.csv": OLD}, "after": {"samples.csv": NEW}}
+    assert it["code"]["environment"] == {"torch": "2.11.0", "threads": 2}
+    assert [line["outcome"] for line in it["purge"]] == ["deleted", "kept-reported", "cannot-be-reached"]
+    assert "no proof" in it["statement"]
 
 
-START = {"batch": "b7", "base": {"version": "3", "weights": BEFORE}, "commit": "a"}
-CHECKLIST = [
-    {"store": "dvc cache", "item": "images.npy", "result": "deleted", "how": "dvc gc"},
-    {"store": "backup", "item": "weekly", "result": "retained until 2026-08-01", "how": "rotation"},
-]
-WALK: list[tuple[str, Document]] = [
-    ("received", {"channel": "cli", "requester": "crm:4711", "ground": "objection",
-                  "received_at": "2026-05-01T09:30:00.000000Z", "due_at": "2026-06-01T09:30:00.000000Z"}),
-    ("validated", {"samples": [{"id": "1" * 64}, {"id": "3" * 64}], "already_erased_by": ["r0"]}),
-    ("held", {"by": "ada", "reason": "lawsuit 12"}),
-    ("released", {"by": "ada", "reason": "settled"}),
-    ("extended", {"by": "ada", "reason": "many requests", "due_at": "2026-08-01T09:30:00.000000Z"}),
-    ("approved", {"by": "bob"}),
-    ("covered", {"batch": "b6", "samples": ["1" * 64]}),
-    ("batched", {"batch": "b7", "count": 3, "requests": ["r1", "r2"]}),
-    ("started", {"method": "salun", "attempt": 1} | START),
-    ("audited", audited("salun", "remembers", "next", 0.75)),
-    ("started", {"method": "retrain", "attempt": 2} | START),
-    ("audited", audited("retrain", "indistinguishable", "promote", 0.5)),
-    ("promoted", {"batch": "b7", "method": "retrain", "guarantee": "exact", "version": "4", "weights": AFTER,
-                  "commit": "b", "lock": "6" * 64, "content": [{"pixels": "7" * 64, "file": "8" * 64}]}),
-    ("purged", {"batch": "b7", "checklist": CHECKLIST, "manifest": {"samples.csv": NEW}, "commit": "c"}),
-]  # fmt: skip
+def test_it_is_a_dsse_envelope_that_other_tools_read() -> None:
+    document = seal(build(FACTS, chained()), KEY)
+    assert list(document) == ["payload", "payloadType", "signatures"]
+    envelope = Envelope.from_dict(json.loads(json.dumps(document)))
+    assert set(envelope.verify([SSlibKey.from_crypto(KEY.public_key())], 1)) == {PUBLIC.key_id}
+    # by the definition of DSSE, without the library that made it
+    body, kind = base64.b64decode(document["payload"]), "application/vnd.in-toto+json"
+    encoded = f"DSSEv1 {len(kind)} {kind} {len(body)} ".encode() + body
+    KEY.public_key().verify(base64.b64decode(document["signatures"][0]["sig"]), encoded)
+    statement = json_format.Parse(body, statement_pb2.Statement())
+    InTotoStatement.copy_from_pb(statement).validate()
+    assert statement.predicate_type == PREDICATE_TYPE
+    assert {each.name: each.digest["sha256"] for each in statement.subject} == {
+        "weights": AFTER,
+        "file": "9" * 64,
+    }
+    assert statement.subject[0].uri == "models:/expunge/4"
 
 
-@pytest.fixture(scope="module")
-def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
-    """Request r1's events, with another request's after every third, so that there are gaps."""
-    clock = Clock()
-    ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db", clock)
-    for number, (kind, body) in enumerate(WALK):
-        clock.forward(hours=1)
-        with ledger.writing() as writer:
-            writer.append(kind, "r1", **body)
-            if number % 3 == 2:
-                writer.append("received", f"other{number}")
-    return ledger.events("r1")
+def test_the_type_is_a_uri_in_normal_form_with_a_version() -> None:
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}#[a-z-]+-v\d+", PREDICATE_TYPE)
 
 
-@pytest.fixture
-def document(events: list[Event]) -> Any:
-    return json.loads(json.dumps(sign(build("r1", events, **GIVEN), KEY)))  # its parts share nothing
-
-
-def failed(document: Any, **options: Any) -> set[str]:
-    return {found.what for found in check(document, **options) if not found.ok}
-
-
-def test_the_summary_says_what_the_events_say(document: Document) -> None:
-    parts = (
-        "certificate request samples attempts model audit data code purge ledger digests statement signature"
-    )
-    assert " ".join(document) == parts
-    request, model, (first, second) = document["request"], document["model"], document["attempts"]
-    assert (request["due_at"], request["extended"]) == ("2026-08-01T09:30:00.000000Z", True)
-    assert [entry["kind"] for entry in request["decisions"]] == ["held", "released", "extended", "approved"]
-    assert request["decisions"][0]["reason"] == "lawsuit 12"
-    assert document["samples"]["count"] == 2
-    assert document["samples"]["covered_by"] == [{"batch": "b6", "samples": ["1" * 64]}]
-    assert (first["method"], first["verdict"], first["decision"]) == ("salun", "remembers", "next")
-    assert first["figures"]["audit/auc"] == {"value": 0.75, "low": 0.5, "high": 1.0}
-    assert second["figures"]["audit/count"] == {"value": 128.0, "low": None, "high": None}
-    assert document["audit"]["figures"] == second["figures"]
-    assert document["audit"]["verdict"] == "indistinguishable"
-    assert model["before"] == {"version": "3", "weights": BEFORE}
-    assert model["after"] == {"version": "4", "weights": AFTER}
-    assert model["guarantee"].startswith("Exact:")
-    assert [document["data"][when] for when in ("before", "after")] == [
-        {"samples.csv": OLD},
-        {"samples.csv": NEW},
-    ]
-    assert document["code"]["commits"] == {"started": "a", "promoted": "b", "purged": "c"}
-    assert document["code"]["environment"] == GIVEN["environment"]
-    assert document["purge"] == CHECKLIST
-    assert "no proof" in document["statement"]
-
-
-def test_a_certificate_is_what_the_published_schema_says(document: Document) -> None:
-    schema = json.loads((PROJECT / "docs/certificate.schema.json").read_text())
+def test_the_published_schema_is_the_one_of_the_classes_and_accepts_what_is_made() -> None:
+    published = (PROJECT / "docs/certificate.schema.json").read_text()
+    again = "python -m tasks.requests.predicate_docs"
+    assert published == json.dumps(predicate_docs.json_schema(), indent=2) + "\n", again
+    schema = json.loads(published)
     Draft202012Validator.check_schema(schema)
     valid = Draft202012Validator(schema).is_valid
-    assert valid(document)
-    assert not valid(document | {"more": 1})
-    for part in document:
-        assert not valid({name: value for name, value in document.items() if name != part})
-        assert not valid(document | {part: 7})
+    value = build(FACTS, chained()).as_json()
+    assert valid(value)
+    for path in paths(value):
+        entry = part(value, path)
+        if not isinstance(entry, dict) or {"environment", "kinds", "body"} & set(path):
+            continue
+        assert not valid(changed(value, path, {**entry, "more": 1})), path
+        for name in entry.keys() - OPTIONAL:
+            less = {key: item for key, item in entry.items() if key != name}
+            assert not valid(changed(value, path, less)), (path, name)
 
 
-@pytest.mark.parametrize(
-    ("guarantee", "method", "expected"),
-    [
-        ("exact", "retrain", r"Exact: the model was trained from scratch"),
-        ("approximate", "salun", r"Approximate: the method salun .* nothing is guaranteed\.$"),
-        ("covered", "nothing left", r"As other batches gave it: .* this one did not change the model"),
-    ],
-)
-def test_no_more_is_guaranteed_than_holds(
-    events: list[Event], guarantee: str, method: str, expected: str
-) -> None:
-    promoted = Event(**events[-2].as_json() | {"body": {"guarantee": guarantee, "method": method}})
-    made = build("r1", [*events[:-2], promoted, events[-1]], **GIVEN)
-    assert re.match(expected, made["model"]["guarantee"])
+OPTIONAL = {"uri", "samples.csv", "id", "path", "pixels", "file", "audit/auc", "audit/count"}
 
 
-def test_an_attempt_without_an_audit_has_no_figures(events: list[Event]) -> None:
-    made = build("r1", [event for event in events if event.body.get("verdict") != "remembers"], **GIVEN)
-    found = [(entry["method"], entry["verdict"], len(entry["figures"])) for entry in made["attempts"]]
-    assert found == [("salun", None, 0), ("retrain", "indistinguishable", 2)]
+def test_the_table_in_the_docs_is_the_one_of_the_classes() -> None:
+    page = (PROJECT / "docs/certificate.md").read_text()
+    table = f"{predicate_docs.BEGIN}{predicate_docs.table()}\n{predicate_docs.END}"
+    assert table in page, "python -m tasks.requests.predicate_docs"
+    assert "`attempts[].figures`" in table
+    assert all(line.count("|") == 4 and "| |" not in line for line in table.splitlines()[1:-1])
 
 
-def test_what_is_not_recorded_does_not_crash(tmp_path: Path) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path}/bare.db", Clock())
-    with ledger.writing() as writer:
-        for kind in ("received", "validated", "batched", "started", "audited", "promoted", "purged"):
-            writer.append(kind, "r1")
-    bare = sign(build("r1", ledger.events("r1"), environment={}, digests={}), KEY)
-    assert failed(bare) == set()
-    assert render(bare).count("not recorded") > 20
+def test_figures_of_fewer_than_20_samples_are_not_given_and_the_certificate_says_so() -> None:
+    many, few = said()["attempts"]
+    assert many["samples"] == 40
+    assert many["figures"]["audit/auc"] == {"value": 0.75, "low": 0.5, "high": 1.0}
+    assert many["figures"]["audit/count"] == {"value": 40.0, "low": None, "high": None}
+    assert "not of this request alone" in many["note"]
+    assert (few["samples"], few["figures"]) == (None, {})
+    assert few["note"].startswith("Not given: ")
+    assert not any(value in canonical(few) for value in ("0.75", "0.5", "1.0"))
+    assert FIGURES["audit/auc"] == 0.75  # there was something to leave out
 
 
-def test_a_certificate_is_of_one_request_whose_samples_are_purged(events: list[Event]) -> None:
-    for early in (events[:-1], []):
-        with pytest.raises(ExpungeError, match=r"^request r1: a certificate is made once"):
-            build("r1", early, **GIVEN)
-    with pytest.raises(ValueError, match="not of request r2"):
-        build("r2", events, **GIVEN)
-
-
-def test_events_after_the_purge_change_nothing_and_cannot_be_slipped_in(events: list[Event]) -> None:
-    later = Event(99, "2026-06-01", "failed", "r1", {"error": "disk full"}, "0" * 64).sealed()
-    made = build("r1", [*events, later], **GIVEN)
-    assert made == build("r1", events, **GIVEN)
-    made["ledger"]["events"].append(later.as_json())
-    assert failed(sign(made, KEY)) == {"summary"}
-
-
-def test_a_genuine_certificate_passes_after_a_way_through_a_file(document: Document, tmp_path: Path) -> None:
-    anchors = [Head(entry["seq"], entry["hash"]) for entry in document["ledger"]["events"]]
-    again = read(write(document, tmp_path / "certificates"))
-    assert canonical(again) == canonical(document)
-    assert failed(again, public_key=f" {PUBLIC.upper()}\n", anchors=anchors) == set()
-    assert any(found.what == "signer" and f"{PUBLIC}; compare" in found.how for found in check(again))
-
-
-def test_the_signature_is_ed25519_over_the_documented_text(document: Document) -> None:
-    signature = document.pop("signature")
-    text = json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature["public_key"]))
-    key.verify(bytes.fromhex(signature["value"]), text)
-    assert sign(document | {"signature": "old"}, KEY)["signature"] == signature
-
-
-def resealed(entry: Document, **changes: Any) -> Document:
-    """A changed event with the hash of its new content, as a forger makes it."""
-    return Event(**entry | changes).sealed().as_json()
-
-
-ZEROS = "0" * 64
-TAMPERS: dict[str, tuple[str, Tamper]] = {  # what finds it, and how the document and its events are changed
-    "schema": ("schema", lambda d, e: d["certificate"].update(schema="expunge/certificate/2")),
-    "figure": ("summary", lambda d, e: d["audit"]["figures"]["audit/auc"].update(value=0.51)),
-    "type": ("summary", lambda d, e: d["audit"]["figures"]["audit/count"].update(value=128)),
-    "attempt": ("summary", lambda d, e: d["attempts"][0].update(decision="promote")),
-    "guarantee": ("summary", lambda d, e: d["model"].update(guarantee="Perfect.")),
-    "purge": ("summary", lambda d, e: d["purge"][1].update(result="deleted")),
-    "statement": ("summary", lambda d, e: d.update(statement="It is proof.")),
-    "part added": ("summary", lambda d, e: d.update(seal="gold")),
-    "part removed": ("summary", lambda d, e: d.pop("data")),
-    "head": ("summary", lambda d, e: d["ledger"].update(last=f"1:{ZEROS}")),
-    "body": ("events", lambda d, e: e[9]["body"]["figures"].update({"audit/auc": 0.5})),
-    "time": ("events", lambda d, e: e[0].update(at="2026-05-01T13:00:00.000001Z")),
-    "hash": ("events", lambda d, e: e[2].update(hash=ZEROS)),
-    "removed": ("summary", lambda d, e: e.pop(5)),
-    "needed one removed": ("states", lambda d, e: e.pop(1)),
-    "swapped": ("order", lambda d, e: e.insert(3, e.pop(4))),
-    "twice": ("order", lambda d, e: e.insert(1, e[0])),
-    "rewritten": ("order", lambda d, e: e.insert(3, resealed(e.pop(3), body={"by": "eve"}))),
-    "first replaced": ("order", lambda d, e: e.insert(0, resealed(e.pop(0) and e.pop(0), seq=1))),
-    "another request's": ("summary", lambda d, e: e.insert(3, resealed(e.pop(3), request="r9"))),
-    "unknown kind": ("states", lambda d, e: e.insert(3, resealed(e.pop(3), kind="blessed"))),
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "members of the batch": ("batched", {"batch": "batch-7", "count": 2, "requests": ["r1", "other-person"]}),
+    "scores": ("audited", {"batch": "batch-7", "placements": {"other-person": 0.9}}),
+    "text of an error": ("failed", {"batch": "batch-7", "error": "no file other-person.png"}),
+    "what a later version may add": ("promoted", {"batch": "batch-7", "news": "other-person"}),
+    "an unknown kind": ("blessed", {"by": "other-person"}),
 }
 
 
-@pytest.mark.parametrize("resigned", [False, True])
-@pytest.mark.parametrize("name", TAMPERS)
-def test_a_change_is_found_even_under_a_new_signature(document: Document, name: str, resigned: bool) -> None:
-    expected, tamper = TAMPERS[name]
-    tamper(document, document["ledger"]["events"])
-    found = failed(sign(document, OTHER) if resigned else document, public_key=PUBLIC)
-    assert found >= {expected, "signer"}
-    assert ("signature" in found) is not resigned
+@pytest.mark.parametrize("name", OTHERS)
+def test_nothing_that_an_event_tells_of_others_gets_into_it(name: str) -> None:
+    kind, body = OTHERS[name]
+    walk = [*WALK[:-1], (kind, body), WALK[-1]]
+    made = build(FACTS, chained(walk))
+    event = made.predicate.ledger.events[-2]
+    assert (event.kind, event.body) == (kind, None)
+    assert event.hash == chained(walk)[-2].hash
+    assert b"other-person" not in payload(made)
+    assert "other-person" not in render(made, PUBLIC, "0" * 64)
 
 
-def test_a_signature_counts_for_its_document_and_key_alone(document: Document, events: list[Event]) -> None:
-    assert failed(sign(document, OTHER), public_key=PUBLIC) == {"signer"}
-    other = sign(build("r1", events, environment={}, digests={}), KEY)["signature"]
-    forged = ({"public_key": ANOTHER}, {"public_key": PUBLIC.upper()}, {"algorithm": "none"}, {"more": 1})
-    for change in (other, *forged, {"value": ""}):
-        signature = document["signature"] | change
-        assert failed(document | {"signature": signature}) == {"signature", "signer"}
-    parts: list[Document] = [
-        {"signature": None},
-        {"digests": {}},
-        {"code": document["code"] | {"environment": {}}},
-    ]
-    for part in parts:
-        assert failed(document | part) == {"signature", "signer"}
+@pytest.mark.parametrize(
+    ("guarantee", "expected"),
+    [
+        ("exact", "Exact: the model was trained from scratch"),
+        ("approximate", "Approximate: .* nothing is guaranteed"),
+        ("covered", "As other batches gave it: .* this one did not change the model"),
+    ],
+)
+def test_no_more_is_guaranteed_than_holds(guarantee: str, expected: str) -> None:
+    assert re.match(expected, said(dataclasses.replace(FACTS, guarantee=guarantee))["model"]["meaning"])
 
 
-def test_anchors(document: Document, events: list[Event]) -> None:
-    gap = next(after for before, after in pairwise(events) if after.seq > before.seq + 1)
-    assert failed(document, anchors=[Head(gap.seq - 1, gap.previous), Head()]) == set()
-    for wrong in (Head(events[4].seq, "0" * 64), Head(gap.seq - 1, "0" * 64), Head(0, "1" * 64)):
-        assert failed(document, anchors=[wrong]) == {f"anchor {wrong.seq}"}
-    assert "not covered by this certificate" in check(document, anchors=[Head(999, "0" * 64)])[-1].how
+def test_what_is_not_recorded_is_null_and_the_page_says_so() -> None:
+    bare = CertificateFacts(request="r1", weights=AFTER, method="retrain", guarantee="exact")
+    events = chained([("received", {}), ("validated", {}), ("purged", {})])
+    it = said(bare, events)
+    assert it["samples"]["count"] is it["purge"] is it["code"]["lock"] is None
+    page = render(build(bare, events), PUBLIC, "0" * 64)
+    assert page.count("not recorded") > 15
+    assert "None" not in page
 
 
-DEEP: list[Any] = []
-for _ in range(100_000):
-    DEEP = [DEEP]
-DAMAGES: list[Any] = [None, [], {}, 10**5000, math.nan, "\ud800\n" * 200, -1, True, DEEP, {"a": 1, 2: "b"}]
-PATHS: list[tuple[Any, ...]] = [
-    (), ("certificate",), ("code",), ("code", "environment"), ("digests",), ("ledger",), ("signature",),
-    ("signature", "value"), ("signature", "public_key"), ("ledger", "events"), ("ledger", "events", 0),
-    ("ledger", "events", 0, "seq"), ("ledger", "events", 1, "body"), ("ledger", "events", 3, "kind"),
-    ("ledger", "events", 1, "body", "samples"), ("ledger", "events", 9, "body", "figures"),
-]  # fmt: skip
+def test_it_is_of_one_request_whose_samples_are_purged() -> None:
+    for early in (chained()[:-1], []):
+        with pytest.raises(ExpungeError, match=r"^request r1: a certificate is made once"):
+            build(FACTS, early)
+    with pytest.raises(ValueError, match="not of request r1"):
+        build(FACTS, chained(request="r2"))
 
 
-@pytest.mark.parametrize("path", PATHS, ids=str)
-def test_a_damaged_document_fails_and_never_raises(document: Document, path: tuple[Any, ...]) -> None:
-    anchor = Head(1, document["ledger"]["events"][0]["hash"])
-    for damage in DAMAGES:
-        holder: Any = {"document": copy.deepcopy(document)}
-        target = functools.reduce(operator.getitem, ("document", *path)[:-1], holder)
-        target[("document", *path)[-1]] = damage
-        found = check(holder["document"], public_key=PUBLIC, anchors=[anchor])
-        assert not all(entry.ok for entry in found)
-        assert path or not any(entry.ok for entry in found)
-        assert all("\n" not in entry.how and len(entry.how) < 200 for entry in found)
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "request.requester": {"requester": "crm:1"},
+    "request.ground": {"ground": None},
+    "request.due_at": {"due_at": "2026-06-01T09:30:00.000000Z"},
+    "samples.digests": {"samples": SAMPLES[:1]},
+    "samples.already_erased_by": {"already_erased_by": []},
+    "samples.content": {"content": [{"pixels": "0" * 64}]},
+}
 
 
-def make_keys(folders: list[Path], start: Barrier, number: int) -> None:
-    for folder in folders:
-        start.wait(60)
-        key = signing_key(KeyStore(folder, Path("/nowhere")))
-        (folder / f"{number}.public").write_bytes(key.public_key().public_bytes_raw())
+@pytest.mark.parametrize("part", CONTRADICTIONS)
+def test_nothing_is_signed_that_the_events_contradict(part: str) -> None:
+    with pytest.raises(ExpungeError, match=f"^request r1: the ledger contradicts itself: {part} is not what"):
+        build(dataclasses.replace(FACTS, **CONTRADICTIONS[part]), chained())
 
 
-def test_two_processes_at_once_make_one_key_for_its_owner_alone(tmp_path: Path) -> None:
-    folders, start = [tmp_path / str(number) for number in range(20)], SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=make_keys, args=(folders, start, number)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    for folder in folders:
-        kept = signing_key(KeyStore(folder, Path("/nowhere"))).public_key().public_bytes_raw()
-        assert [path.read_bytes() for path in folder.glob("*.public")] == [kept, kept]
-        assert (folder / "signing.pem").stat().st_mode & 0o777 == 0o600
+def test_what_no_certificate_can_hold_is_refused_in_one_line() -> None:
+    with pytest.raises(ExpungeError, match=r"^request r1: .*no certificate can hold: subject\.0\.[^\n]*$"):
+        build(dataclasses.replace(FACTS, weights="?"), chained())
 
 
-def test_a_damaged_key_is_refused_and_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "signing.pem"
-    path.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-    with pytest.raises(ExpungeError, match=r"signing\.pem is no Ed25519 key"):
-        signing_key(KeyStore(tmp_path, Path("/nowhere")))
-    assert "AAAA" in path.read_text()
+def test_made_again_it_is_the_same_file(tmp_path: Path) -> None:
+    def content() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    path = write(build(FACTS, chained()), KEY, tmp_path)
+    before = content()
+    assert path == tmp_path / "r1.json"
+    assert before.keys() == {"r1.json", "r1.html"}
+    later = chained([*WALK, ("closed", {"batch": "batch-7", "certificate": "0" * 64})])
+    write(build(FACTS, later), KEY, tmp_path)
+    assert content() == before
+
+
+def test_the_payload_of_this_version_of_the_predicate_never_changes() -> None:
+    """Whoever changes what is built of the same facts gives :data:`PREDICATE_TYPE` a new version."""
+    assert PREDICATE_TYPE.endswith("-v1")
+    assert hashlib.sha256(payload(build(FACTS, chained()))).hexdigest() == GOLDEN
+
+
+GOLDEN = "ca60800c9c14369d5368c83ae4a1d24b4097d931e88f3ba13e5bf8e024584655"
+
+
+def test_the_page_names_the_file_and_the_key_and_shows_what_counts(tmp_path: Path) -> None:
+    path = write(build(FACTS, chained()), KEY, tmp_path)
+    page = path.with_suffix(".html").read_text()
+    for text in (
+        hashlib.sha256(path.read_bytes()).hexdigest(), PUBLIC.hex, PUBLIC.key_id, BEFORE, AFTER, OLD, NEW,
+        "lawsuit 12", "crm:4711", "cannot be reached", "expunge verify certificate r1.json --public-key",
+        "0.75, interval 0.5 to 1", "2026-08-01 09:30 UTC (extended)", "It is no proof",
+    ):  # fmt: skip
+        assert text in page
 
 
 def spoiled(value: Any) -> Any:
-    """The same value with markup and a lone surrogate at the end of every text."""
+    """The same value with markup at the end of every text."""
     if isinstance(value, dict):
         return {key: spoiled(item) for key, item in value.items()}
     if isinstance(value, list):
         return [spoiled(item) for item in value]
-    return f"{value}<script src='https://evil.example/'>&\"\ud800" if isinstance(value, str) else value
+    return f"{value}<script src='https://evil.example/'>&\"" if isinstance(value, str) else value
 
 
-def test_the_page_escapes_every_text_and_loads_nothing(document: Document) -> None:
-    page, dirty = render(document), spoiled(document)
-    for names in (
-        dirty["audit"]["figures"],
-        dirty["data"]["after"],
-        dirty["digests"],
-        dirty["code"]["params"],
-    ):
-        names["<b onclick='x'>"] = names.popitem()[1]
-    text = render(dirty).encode().decode()
+def test_the_page_escapes_every_text_and_loads_nothing() -> None:
+    texts: dict[str, Any] = {"requester": "crm", "software": "v", "environment": {"torch": "2"}}
+    walk = [("received", {**WALK[0][1], "requester": "crm"}), *WALK[1:]]
+    free = {"requester", "reason", "by"}
+    dirty_walk = [
+        (kind, {key: spoiled(item) if key in free else item for key, item in body.items()})
+        for kind, body in walk
+    ]
+    page = render(build(dataclasses.replace(FACTS, **texts), chained(walk)), PUBLIC, "0" * 64)
+    dirty = dataclasses.replace(FACTS, **spoiled(texts) | {"environment": {spoiled("torch"): spoiled("2")}})
+    text = render(build(dirty, chained(dirty_walk)), PUBLIC, "0" * 64)
+    assert "evil.example" in text
     assert set(re.findall(r"<[^\s>]*", text)) == set(re.findall(r"<[^\s>]*", page))
     assert not re.search(r"https?:|url\(|@import|\b(src|href|action)\s*=|<(script|link|img|iframe)", page)
-
-
-def test_the_page_shows_what_counts(document: Document) -> None:
-    page = render(document)
-    for text in (
-        "0.75\n[0.5, 1]", "0.5\n[0.25, 0.75]", BEFORE, AFTER, OLD, NEW, PUBLIC, "retained until 2026-08-01",
-        "lawsuit 12", "crm:4711", "expunge verify r1.json", "method salun", document["ledger"]["last"],
-        document["statement"], document["model"]["guarantee"],
-    ):  # fmt: skip
-        assert text in page
-    assert "not recorded" not in page
-
-
-def test_writing_is_whole_and_idempotent(document: Document, tmp_path: Path) -> None:
-    def content() -> dict[str, bytes]:
-        return {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-
-    path = write(document, tmp_path)
-    before = content()
-    assert path == tmp_path / "r1.json"
-    assert before.keys() == {"r1.json", "r1.html"}
-    write(sign(read(path), KEY), tmp_path)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write(document | {"digests": {"a": math.nan}}, tmp_path)
-    assert content() == before
-
-
-WRONG_FILES = {
-    "NaN is not a number": b'{"a": NaN}', "'a' stands twice": b'{"a": 1, "a": 1}', "utf-8": b"\xff",
-    "recursion": b"[" * 100_000, "Exceeds the limit": b"1" * 5000, "holds no JSON object": b"[]",
-    "larger than 64 MiB": b'"' + b"a" * 2**26 + b'"',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("message", WRONG_FILES)
-def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, message: str) -> None:
-    path = tmp_path / "r1.json"
-    with pytest.raises(ExpungeError, match="there is no file"):
-        read(path)
-    path.write_bytes(WRONG_FILES[message])
-    with pytest.raises(ExpungeError, match=f"{message}.*; get it again from where it was issued$"):
-        read(path)

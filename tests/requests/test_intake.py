@@ -78,7 +78,7 @@ def test_the_earliest_due_date_of_those_behind_governs_the_first(
     assert row.due_at == "2026-05-10T00:00:00.000000Z"
     desk.decide(facts.Withdrawn(**NO), urgent.id)
     assert row_of(desk, first).due_at == "2026-05-20T00:00:00.000000Z"
-    assert desk.show(first.id).due_at == "2026-06-01T09:30:00.000000Z"  # its own, as it was promised
+    assert desk.show(first.id).due_at == "2026-06-01T23:59:59.999999Z"  # its own, as it was promised
 
 
 def test_a_later_due_date_behind_changes_nothing(desk: Desk, catalogue: Catalogue, clock: Clock) -> None:
@@ -182,7 +182,7 @@ def test_what_cannot_be_resolved_is_received_dated_and_resolved_later(
     assert (kinds(request), str(request.state.status)) == (["received"], "received")
     row = row_of(desk, request)
     assert (row.received_at, row.due_at, row.requester, row.samples) == (
-        "2026-05-01T09:30:00.000000Z", "2026-06-01T09:30:00.000000Z", "crm:4711", None,
+        "2026-05-01T09:30:00.000000Z", "2026-06-01T23:59:59.999999Z", "crm:4711", None,
     )  # fmt: skip
     assert not desk.keys.exists(request.id)
     ((name, path),) = pending.waiting()
@@ -379,7 +379,7 @@ def test_a_name_that_only_an_open_request_knows_waits_for_what_becomes_of_that(
     first = submit(desk, catalogue, samples=TWO)
     left = without(catalogue, *TWO["id"])  # as between the list of what is erased and the promotion
     waits = submit(desk, left, samples=TWO)
-    assert (kinds(waits), waits.due_at) == (["received"], "2026-06-01T09:30:00.000000Z")
+    assert (kinds(waits), waits.due_at) == (["received"], "2026-06-01T23:59:59.999999Z")
     assert list(desk.resolve(left)) == []
     assert pending.is_kept(waits.id)
     go_on(desk, first, *LIFE[:4])

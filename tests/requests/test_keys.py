@@ -88,6 +88,7 @@ def test_a_link_into_the_repository_is_refused(tmp_path: Path) -> None:
     [
         "", "a", "..", "../keys/erased", "erased.key", "Erased", "signing", "20260501-0000000A",
         "20260501-0000000a\n", "20260501-0000000a/../erased", "٢0260501-0000000a", "batch-erased", "batch-",
+        "hold-erased", "hold-", "hold-batch-20260501-0000000a",
         "20260501-0000000a0", "\udcff",
     ],
 )  # fmt: skip
@@ -101,6 +102,6 @@ def test_no_name_but_a_keys_own_reaches_the_folder(store: KeyStore, name: str) -
     assert store.load("erased") == key
 
 
-def test_requests_batches_and_the_list_of_erased_samples_have_keys(store: KeyStore) -> None:
-    for name in (FIRST, f"batch-{FIRST}", "erased"):
+def test_requests_batches_holds_and_the_list_of_erased_samples_have_keys(store: KeyStore) -> None:
+    for name in (FIRST, f"batch-{FIRST}", f"hold-{FIRST}", "erased"):
         assert store.create(name) == store.load(name)
