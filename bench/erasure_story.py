@@ -345,8 +345,6 @@ class Story:
         outcome = self.child(lambda: self._submit(content, name), fault)
         if fault and outcome.kind:  # whoever was told nothing asks again
             outcome = self.child(lambda: self._submit(content, name))
-            if requester_known(self.facts, name):
-                self.facts.asked.setdefault(name, frozenset())
         if outcome.kind:
             self.look(
                 [Violation(3, f"a submission ended with {outcome.kind}: {outcome.error}\n{outcome.trace}")]
@@ -780,12 +778,6 @@ def tell(outcome: Outcome) -> str:
     if isinstance(outcome.value, dict):
         return "; ".join(outcome.value["problems"])[:200] or "done"
     return "done"
-
-
-def requester_known(facts: Any, name: str) -> bool:
-    """Whether the ledger has a request of whoever sent a file of this name."""
-    requester = name.rpartition(".")[0].replace("-", ":")
-    return any(rows[0].told.get("requester") == requester for rows in Oracle(facts).of_request.values())
 
 
 def seen_by(stage: str) -> Trained:
