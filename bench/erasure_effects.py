@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import pickle
 import signal
@@ -277,8 +276,3 @@ def program(*command: str, cwd: Path, environ: Mapping[str, str], quiet: bool = 
     if done.returncode != 0 and quiet:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
     return done.stdout
-
-
-def as_json(value: Any) -> str:
-    """One line of JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -7,21 +7,27 @@ by the story; what became of it, the rows of the ledger and the files tell.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
-import sqlite3
-import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from bench.erasure_decoders import (
+    dvc_object,
+    git,
+    git_objects,
+    held,
+    machine_commits,
+    machine_messages,
+    parquet_rows,
+    read_split,
+    tensor_digest,
+)
+from bench.erasure_facts import Facts, Row, Sample, Trained, Violation, files_below, read_ledger, sha256
 
 ENDED = {"closed", "rejected", "refused", "withdrawn", "duplicate"}
 ONCE = {
@@ -37,149 +43,8 @@ ONCE = {
 }
 """What happens to a request one time at most."""
 
-PASSED_OVER = {".git", "tmp", "__pycache__"}
 FEW = 20
 """Figures of fewer samples are figures of persons."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One guarantee that does not hold, by its number in the list of seven, and what was seen."""
-
-    guarantee: int
-    seen: str
-
-    def __str__(self) -> str:
-        return f"{self.guarantee}: {self.seen}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image as the project was given it.
-
-    ``file`` lies below the checkout; ``row`` is its row there, if it holds many.
-    """
-
-    id: str
-    part: str
-    label: int
-    file: str
-    row: int | None
-    pixels: bytes
-    content: bytes
-
-    @property
-    def token(self) -> str:
-        """The part of its id that stands nowhere by chance."""
-        name = self.id.rpartition("/")[2]
-        return name.removesuffix(".png")
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A model that was trained: its digest, and the ids and pixels that the training could see."""
-
-    weights: str
-    ids: frozenset[str]
-    pixels: frozenset[bytes]
-
-
-@dataclass
-class Facts:
-    """What is known of a project and of what was asked for, without asking the code.
-
-    Attributes
-    ----------
-    asked
-        Ids that each valid submission names, by its requester's reference, which is unique.
-    bad
-        References of submissions that must be rejected.
-    protected
-        SHA-256 by path of files that must stay as they are.
-    elsewhere
-        Ids of samples whose image is also in data that is not to be erased from.
-    returned
-        Ids of samples whose image, or another under its name, was put back by hand.
-    trained
-        Every model that was trained.
-    holds
-        Ids that each standing hold protects.
-    links
-        Ids of samples that are links, and of the samples that they lead to.
-    """
-
-    root: Path
-    home: Path
-    source: str
-    samples: dict[str, Sample] = field(default_factory=dict)
-    cache: Path = Path()
-    remote: Path | None = None
-    tracked_by: str = "nobody"
-    asked: dict[str, frozenset[str]] = field(default_factory=dict)
-    bad: set[str] = field(default_factory=set)
-    protected: dict[Path, str] = field(default_factory=dict)
-    elsewhere: set[str] = field(default_factory=set)
-    returned: set[str] = field(default_factory=set)
-    trained: list[Trained] = field(default_factory=list)
-    holds: dict[str, frozenset[str]] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-
-    def protect(self, *places: Path) -> None:
-        """Note how files, and all files below folders, are now; they must stay so."""
-        for place in places:
-            for path in files_below(place):
-                self.protected[path] = sha256(path)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file, or of where a link leads."""
-    content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def files_below(place: Path) -> Iterator[Path]:
-    """Every file of a folder, or the file itself; Git's and DVC's temporary ones left out."""
-    if place.is_file() or place.is_symlink():
-        yield place
-        return
-    for path in sorted(place.rglob("*")):
-        parts = path.relative_to(place).parts
-        if not PASSED_OVER.intersection(parts) and (path.is_file() or path.is_symlink()):
-            yield path
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the ledger."""
-
-    seq: int
-    at: str
-    kind: str
-    subject: str | None
-    body: str
-    previous: str
-    hash: str
-
-    @property
-    def told(self) -> Any:
-        """Its body, as plain JSON."""
-        return json.loads(self.body)
-
-
-def read_ledger(path: Path) -> list[Row]:
-    """Rows of the ledger; none if there is no ledger yet."""
-    if not path.exists():
-        return []
-    connection = sqlite3.connect(path)
-    try:
-        found = connection.execute(
-            "SELECT seq, at, kind, request, body, previous, hash FROM expunge_events ORDER BY seq"
-        ).fetchall()
-    except sqlite3.OperationalError:
-        return []
-    finally:
-        connection.close()
-    return [Row(*row) for row in found]
 
 
 class Oracle:
@@ -522,12 +387,12 @@ class Oracle:
                 if path in self.facts.protected or path.is_symlink() or path.name.startswith("ledger.db"):
                     continue
                 data = path.read_bytes()
-                held = _held(data, names, content, pixels)
-                if held is None and path.is_relative_to(self.root / self.facts.source):
+                what = held(data, names, content, pixels)
+                if what is None and path.is_relative_to(self.root / self.facts.source):
                     continue
                 where = path.relative_to(self.facts.home)
-                if held is not None:
-                    found[store].append(f"{where} ({held})")
+                if what is not None:
+                    found[store].append(f"{where} ({what})")
                 elif void and data[8:10] == b'{"' and (known := tensor_digest(data)) in void:
                     found[store].append(f"{where} (weights {known[:12]} that knew them)")
         return found
@@ -578,18 +443,27 @@ class Oracle:
                 return
 
     def history_is_told(self) -> Iterator[Violation]:
-        """5: Git is said to hold images if and only if it does."""
-        told = [row.told for row in self.rows if row.kind == "batch-purged"]
+        """5: the last purge says that Git holds its images if and only if Git does."""
+        told = [row for row in self.rows if row.kind == "batch-purged"]
         if not told:
             return
-        lines = [
-            json.dumps(line).lower()
-            for line in told[-1].get("checklist", ())
-            if "git" in json.dumps(line).lower()
-        ]
-        holds = any(re.search(r"hold|retained|cannot be reached|rewrite|kept", line) for line in lines)
-        if self.facts.tracked_by == "git" and not holds:
-            yield Violation(5, "Git's history holds the images, and the checklist does not say so")
+        ids = {
+            each
+            for name, rows in self.of_request.items()
+            if any(row.kind == "purged" and row.told.get("batch") == told[-1].subject for row in rows)
+            for each in self.ids_of[name]
+        } - self.facts.returned
+        lines = [line for line in told[-1].told.get("checklist", ()) if line.get("store") == "Git history"]
+        clean = bool(lines) and all(_FINE.match(str(line.get("outcome"))) for line in lines)
+        samples = [each for each in self.unshared(ids) if each.id not in self.facts.elsewhere]
+        content = {sample.content: sample for sample in samples}
+        names = [(self.facts.samples[each], self.facts.samples[each].token.encode()) for each in ids]
+        objects = list(git_objects(self.root))
+        holds = [found for each in objects if (found := held(each, (), content, samples))]
+        if holds and clean:
+            yield Violation(5, f"Git {holds[0]}, and the checklist says that it holds nothing")
+        if not clean and not any(held(each, names, content, samples) for each in objects):
+            yield Violation(5, "Git holds nothing of the last purge, and the checklist does not say so")
 
     def the_ledger_is_small(self) -> Iterator[Violation]:
         """7: a request costs the ledger what it says itself, not what its batch says."""
@@ -598,117 +472,6 @@ class Oracle:
             allowed = 250 * len(rows) + 1200 * max(1, len(self.ids_of[name]))
             if size > allowed and self.ids_of[name]:
                 yield Violation(7, f"{name} takes {size} bytes of the ledger; {allowed} would do")
-
-
-# decoders
-
-
-def git(root: Path, *arguments: str) -> str:
-    """Return what Git prints; nothing if it fails."""
-    done = subprocess.run(
-        ["git", "--no-optional-locks", *arguments],
-        cwd=root,
-        capture_output=True,
-        check=False,
-        text=True,
-        errors="replace",
-    )
-    return done.stdout if done.returncode == 0 else ""
-
-
-def machine_messages(root: Path) -> list[str]:
-    """Messages of the commits that carry the machine's trailers, on any branch."""
-    found = git(root, "log", "--all", "--format=%B%x00").split("\0")
-    return [message for message in found if re.search(r"^Expunge-", message, re.MULTILINE)]
-
-
-def machine_commits(root: Path) -> Iterator[str]:
-    """Messages of those commits, and the lines that they add to texts."""
-    found = git(root, "log", "--all", "--grep=^Expunge-", "--format=%H").split()
-    for commit in found:
-        yield git(root, "show", "--format=%B", "--unified=0", "--no-color", commit)
-
-
-def parquet_rows(path: Path) -> list[bytes | None]:
-    """Encoded images of a Parquet file."""
-    import pyarrow.parquet as pq
-
-    column = pq.read_table(path, columns=["image"]).column(0).to_pylist()
-    return [None if image is None else image["bytes"] for image in column]
-
-
-def read_split(folder: Path) -> tuple[list[str], set[bytes]]:
-    """Ids and pixels of what the stages see; nothing if it is being made again."""
-    try:
-        with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
-            ids = [row["sample_id"] for row in csv.DictReader(file)]
-        images = np.load(folder / "images.npy", allow_pickle=False)
-    except (OSError, ValueError, KeyError, EOFError):
-        return [], set()
-    return ids, {image.tobytes() for image in images}
-
-
-def tensor_digest(data: bytes) -> str | None:
-    """SHA-256 over names, types, shapes and bytes of the tensors of a safetensors file."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        head = json.loads(data[8 : 8 + length])
-        body, sha = data[8 + length :], hashlib.sha256()
-        for name in sorted(head):
-            if name != "__metadata__":
-                tensor = head[name]
-                first, last = tensor["data_offsets"]
-                sha.update(f"{name} {TYPES[tensor['dtype']]} {tensor['shape']}\n".encode())
-                sha.update(body[first:last])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return sha.hexdigest()
-
-
-TYPES = {"F32": "torch.float32", "I64": "torch.int64", "F64": "torch.float64", "U8": "torch.uint8"}
-
-
-def dvc_object(store: Path, md5: str) -> bytes | None:
-    """Content of one of DVC's objects, if it is there and is what its name says."""
-    path = store / "files/md5" / md5[:2] / md5[2:]
-    if not path.is_file():
-        return None
-    content = path.read_bytes()
-    right = hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
-    return content if right else None
-
-
-def _held(
-    data: bytes,
-    names: Sequence[tuple[Sample, bytes]],
-    content: Mapping[bytes, Sample],
-    pixels: Sequence[Sample],
-) -> str | None:
-    """What of erased samples some bytes hold."""
-    if data in content:
-        return f"is the original of {content[data].id}"
-    for sample, token in names:
-        if token in data:
-            return f"names {sample.id}"
-    for sample in pixels:
-        if sample.pixels in data:
-            return f"shows {sample.id}"
-    if data[:4] == b"PAR1":
-        for image in _images_of(data):
-            if image in content:
-                return f"has the original of {content[image].id}"
-    return None
-
-
-def _images_of(data: bytes) -> list[bytes]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        column = pq.read_table(io.BytesIO(data), columns=["image"]).column(0).to_pylist()
-    except (pa.ArrowException, OSError, KeyError):
-        return []
-    return [image["bytes"] for image in column if image is not None]
 
 
 _FINE = re.compile(r"^(deleted|nothing|not.applicable|made.again)", re.IGNORECASE)

@@ -21,7 +21,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from bench.erasure_effects import dvc, program
-from bench.erasure_oracle import Facts, Sample
+from bench.erasure_facts import Facts, Sample
 
 CODE = Path(__file__).resolve().parents[1]
 CLASSES, IMAGES = 3, {"train": 18, "test": 5}

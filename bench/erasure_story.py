@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.erasure_decoders import read_split
 from bench.erasure_effects import Fault, Outcome, dvc, in_child
-from bench.erasure_oracle import Oracle, Sample, Trained, Violation, read_split
+from bench.erasure_facts import Sample, Trained, Violation
+from bench.erasure_oracle import Oracle
 from bench.erasure_project import Project, encoded
 
 FROM = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 from bench.erasure_campaign import one, preload
+from bench.erasure_decoders import git
 from bench.erasure_effects import Fault, in_child
-from bench.erasure_oracle import Facts, Oracle, Sample, Trained, git
+from bench.erasure_facts import Facts, Sample, Trained
+from bench.erasure_oracle import Oracle
 
 SEEDS = (122, 148)
 """Of runs that take a few seconds each."""
@@ -60,7 +63,12 @@ class Made:
         self.add("adopted", None, weights=OLD)
         for kind in LIFE:
             if f"batch-{kind}" in {"batch-promoted", "batch-purged"}:
-                self.add(f"batch-{kind}", "batch-1", weights=self.weights, checklist=[])
+                self.add(
+                    f"batch-{kind}",
+                    "batch-1",
+                    weights=self.weights,
+                    checklist=[{"store": "Git history", "outcome": "nothing-found"}],
+                )
             self.add(kind, "r1", **({"requester": "crm:1"} if kind == "received" else {"batch": "batch-1"}))
 
     def write(self, path: str, content: bytes) -> None:
@@ -207,7 +215,9 @@ def leave_one_stuck(made: Made) -> None:
 
 
 def forget_the_history(made: Made) -> None:
-    made.facts.tracked_by = "git"
+    blob = made.facts.samples[GONE].content
+    command = ["git", "hash-object", "-w", "--stdin"]
+    subprocess.run(command, cwd=made.root, input=blob, check=True, capture_output=True)
 
 
 def tell_too_much(made: Made) -> None:
