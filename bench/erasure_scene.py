@@ -124,7 +124,7 @@ class Scene:
         """Run stages in this process, and let DVC record what they made; return what they trained on."""
         from tasks.core.files import content_digest, write_json
         from tasks.core.params import load
-        from tasks.requests.keys import KeyStore
+        from tasks.requests.key_folder import open_keys
         from tasks.requests.settings import settings_of
 
         params = load()
@@ -136,7 +136,7 @@ class Scene:
                 raise StageBroke(f"{stage} broke")
             function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
             if stage == "split":
-                function(params, KeyStore.of(settings_of(params), os.environ, Path.cwd()))
+                function(params, open_keys(settings_of(params), os.environ, Path.cwd()))
             else:
                 function(params)
             inputs = {

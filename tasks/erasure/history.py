@@ -63,10 +63,17 @@ def at_other_ends(suffix: str, root: Path) -> set[tuple[str, str]]:
     refs = git.ask("for-each-ref", "--no-merged=HEAD", "--format=%(refname)", root=root).split()
     found = set()
     for ref in refs:
-        for entry in git.ask("ls-tree", "-r", "-z", ref, root=root, timeout=120).split("\0"):
-            described, _, path = entry.partition("\t")
-            if path.endswith(suffix):
-                found.add((path, described.split()[2]))
+        found |= at(ref, suffix, root)
+    return found
+
+
+def at(ref: str, suffix: str, root: Path) -> set[tuple[str, str]]:
+    """Return path and blob of files with a suffix in one commit; none if there is no such commit."""
+    found = set()
+    for entry in git.ask("ls-tree", "-r", "-z", ref, root=root, timeout=120).split("\0"):
+        described, _, path = entry.partition("\t")
+        if path.endswith(suffix):
+            found.add((path, described.split()[2]))
     return found
 
 

@@ -178,6 +178,16 @@ class Lineage:
         """MD5s under which stages read the source."""
         return {bare(md5) for run in self.runs for path, md5 in run.deps if md5 and _tells_of(path, source)}
 
+    def made_of_source(self, source: str, rev: str) -> set[str]:
+        """MD5s of what stages made the source, or a part of it, as ``dvc.lock`` of one commit has them."""
+        return {
+            md5
+            for run in self.runs
+            if rev in run.revs
+            for path, md5 in run.outs
+            if md5 and PurePosixPath(path).is_relative_to(source)
+        }
+
     def void_outputs(self, void: Collection[str], keep: Collection[str]) -> list[Output]:
         """Return the outputs that were made, directly or through others, of void objects or beside them.
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from tasks.core import git
 from tasks.core.errors import ExpungeError
 from tasks.erasure.checklist import Outcome
-from tasks.erasure.lineage import Lineage, current_outs
+from tasks.erasure.lineage import WORKSPACE, Lineage, current_outs
 from tasks.erasure.pointers import Pointer, Pointers, read_pointers
 from tasks.erasure.search import Asked, named
 from tasks.erasure.stores import Hit
@@ -87,6 +88,42 @@ class Ownership:
         return known | {f"{md5}.dir" for md5 in self.lineage.sources(self.source)}
 
     @cached_property
+    def outdated(self) -> set[str]:
+        """What must go of the source's own whatever a search finds in it: MD5s of lists and files.
+
+        Its lists of all times that name an erased file, and what the commit that is checked out has of it
+        and the working tree no longer has: a file of many samples was written anew, and the old one is void
+        even if all that it shows of the erased looks like something that stays.
+        """
+        head = git.ask("rev-parse", "HEAD", root=self.root)
+        of_source = self.pointers.of(self.source)
+        before = {p.md5 for p in of_source if p.head} | self.lineage.made_of_source(self.source, head)
+        now = {p.md5 for p in of_source if p.current}
+        now |= self.lineage.made_of_source(self.source, WORKSPACE)
+        found = self._with_files(before) - self._with_files(now) if now else set()
+        for pointer in of_source:
+            places = (self._below_source(pointer, name) for name in self._files(pointer.md5))
+            if any(place is not None and self.is_erased(place) for place in places):
+                found.add(pointer.md5)
+        return found - now
+
+    def _files(self, md5: str) -> dict[str, str]:
+        return (self.files_of(md5) or {}) if md5.endswith(".dir") else {}
+
+    def _with_files(self, md5s: Collection[str]) -> set[str]:
+        return {*md5s, *(each for md5 in md5s for each in self._files(md5).values())}
+
+    def lists_of(self, md5s: Collection[str]) -> set[str]:
+        """Return the source's lists, but for those of the working tree, that name one of the objects.
+
+        A remote that has a list is taken by DVC to have all that it names.
+        """
+        now = {pointer.md5 for pointer in self.pointers.found if pointer.current}
+        now |= self.lineage.made_of_source(self.source, WORKSPACE)
+        gone = {bare(md5) for md5 in md5s}
+        return {md5 for md5 in self.lists - now if not gone.isdisjoint(self._files(md5).values())}
+
+    @cached_property
     def originals(self) -> set[str]:
         """MD5s of the source's files, of all times."""
         found = {p.md5 for p in self.pointers.of(self.source) if not p.md5.endswith(".dir")}
@@ -128,7 +165,7 @@ class Ownership:
 
         ``DELETED`` if it is to go; ``MADE_AGAIN`` if it goes once there is a new version of it.
         """
-        if hit.weak:
+        if hit.weak and hit.item not in self.outdated:
             return Outcome.NAMED_ALIKE, hit.why
         if not OID.fullmatch(hit.item):
             own = hit.item in self.lineage.entries.get(store.name, {})

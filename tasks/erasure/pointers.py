@@ -37,6 +37,8 @@ class Pointer:
         Whether it stands in the working tree.
     elsewhere
         Whether another branch, a tag or a stash ends with it: work that goes on there needs it.
+    head
+        Whether the commit that is checked out has it: what was there when a purge began.
     """
 
     file: str
@@ -44,6 +46,7 @@ class Pointer:
     md5: str
     current: bool = False
     elsewhere: bool = False
+    head: bool = False
 
     def tells_of(self, source: str) -> bool:
         """Whether it tracks the source, a part of it, or a folder around it."""
@@ -84,14 +87,15 @@ def read_pointers(root: Path) -> Pointers:
         except (*DAMAGED, OSError):
             pointers.damaged.append(name)
     committed = history.ever("*.dvc", root)
-    elsewhere = history.at_other_ends(".dvc", root)
+    elsewhere, head = history.at_other_ends(".dvc", root), history.at("HEAD", ".dvc", root)
     contents = history.blobs(sorted({blob for _, blob in committed | elsewhere}), root)
     for name, blob in sorted(committed | elsewhere):
         try:
             found = _parsed(name, contents[blob])
         except DAMAGED:  # half a merge that somebody committed
             continue
-        pointers.found += [replace(each, elsewhere=(name, blob) in elsewhere) for each in found]
+        place = (name, blob)
+        pointers.found += [replace(each, elsewhere=place in elsewhere, head=place in head) for each in found]
     return pointers
 
 

@@ -254,10 +254,16 @@ class Purge:
             lines += [line] if line else []
         answering = [store for store in objects if not any(line.store == store.name for line in lines)]
         ownership = Ownership(self.root, self._path, wanted, answering, begun.objects)
+        for store in answering:
+            hits[store.name] += self._by_lineage(store, ownership.outdated, hits[store.name])
         doomed: dict[str, list[Hit]] = {
             store.name: [hit for hit in hits[store.name] if self._goes(ownership, hit, store)]
             for store in answering
         }
+        lists = ownership.lists_of({hit.item for found in doomed.values() for hit in found})
+        for store in answering:
+            listing = self._by_lineage(store, lists, doomed[store.name])
+            doomed[store.name] += [hit for hit in listing if self._goes(ownership, hit, store)]
         held = {bare(hit.item) for found in doomed.values() for hit in found} | set(begun.objects)
         held |= ownership.lineage.sources(self._path) & {bare(md5) for md5 in begun.objects}
         keep = self._kept() | ownership.needed
@@ -284,6 +290,15 @@ class Purge:
                 if line.outcome is not Outcome.NOTHING_FOUND or store.name not in emptied
             ]
         return lines
+
+    @staticmethod
+    def _by_lineage(store: Objects, items: Collection[str], found: Sequence[Hit]) -> list[Hit]:
+        known = {hit.item for hit in found}
+        why = "the source's own, of before the purge"
+        try:
+            return [Hit(store.name, item, why) for item in sorted(set(items) - known) if store.has(item)]
+        except (ExpungeError, OSError):  # deleting tells it
+            return []
 
     def _goes(self, ownership: Ownership, hit: Hit, store: Objects) -> bool:
         return ownership.fate(hit, store)[0] is Outcome.DELETED

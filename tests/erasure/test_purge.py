@@ -31,6 +31,7 @@ from tasks.requests.ledger import Ledger
 from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
 from tasks.requests.states import Status
+from tests.datasets.building import encoded, grey, write_hub_file
 from tests.functional.repository import Repository, environment
 
 SETTINGS = {"split.source": "image_folder", "split.path": "data/images", "split.val_fraction": 0.2}
@@ -316,9 +317,11 @@ def test_the_right_pointer_is_brought_up_to_date(
     project.repository.dvc("push", "--quiet")
     expected = files(project.root / path)
     del expected[GONE]
+    old = project.repository.git("show", f"HEAD:{pointer}.dvc").split()[3]
     request = project.promoted(GONE)
     purge = project.purge()
     checklist = purge.carry_out([request])
+    assert not any(store.has(old) for store in purge._objects())  # it names the erased
     assert purge.own_changes() == [f"{pointer}.dvc"]
     project.record(request, checklist)
     assert project.repository.git("status", "--porcelain", "-uno") == ""
@@ -411,6 +414,39 @@ def test_a_twin_that_stays_is_no_trace(project: Project) -> None:
     key = project.keys.load(request.id)
     held = {reference(key, "id", name) for name in Catalogue.load().sources}
     assert held.isdisjoint(request.digests["id"])
+
+
+def test_the_old_file_of_a_table_goes_also_if_what_stays_looks_the_same(project: Project) -> None:
+    """Only the old file tells that there were two of them; and no list stays without what it names."""
+    images = [encoded(grey(5000 + number, 8, 8)) for number in (0, 1, 2, 3, 0, 4)]
+    for part, count in (("train", 6), ("test", 2)):
+        table = Path(f"data/tables/{part}-00000-of-0000{2 if part == 'train' else 1}.parquet")
+        write_hub_file(table, images[:count], [number % 2 for number in range(count)])
+    write_hub_file(Path("data/tables/train-00001-of-00002.parquet"), images[1:4], [0, 1, 0])
+    project.repository.dvc("add", "--quiet", "data/tables")
+    project.repository.change({"split.source": "parquet", "split.path": "data/tables"})
+    project.repository.dvc("repro", "--quiet", "split")
+    project.repository.commit("tables")
+    project.repository.dvc("push", "--quiet")
+    before = files(Path("data/tables"))
+    stores = project.purge()._objects()
+    old = {name: hashlib.md5(content).hexdigest() for name, content in before.items()}
+    old_list = project.repository.git("show", "HEAD:data/tables.dvc").split()[3]
+    (name,) = [
+        each for each, path in Catalogue.load().sources.items() if path.endswith("0-of-00002.parquet#4")
+    ]
+    request = project.promoted(name)
+    checklist = project.purge().carry_out([request])
+    project.record(request, checklist)
+    rewritten = "train-00000-of-00002.parquet"
+    assert files(Path("data/tables")).keys() == before.keys()
+    assert [each for each, content in files(Path("data/tables")).items() if content != before[each]] == [
+        rewritten
+    ]
+    for store in stores:
+        assert not store.has(old[rewritten])
+        assert not store.has(old_list)
+        assert all(store.has(md5) for each, md5 in old.items() if each != rewritten)
 
 
 def test_what_git_once_tracked_of_the_source_is_told(project: Project) -> None:
