@@ -150,11 +150,10 @@ def test_a_request_is_handed_in_as_parameters_of_a_deployment(
 ) -> None:
     split = checkout.root / "data/split"
     split.mkdir(parents=True, exist_ok=True)
-    (split / "samples.csv").write_text(
-        "sample_id,source,label,part\ntrain/0.png,train.parquet#0,0,train\n", encoding="utf-8"
-    )
+    rows = "".join(f"train/{row}.png,train.parquet#{row},0,train\n" for row in range(3))
+    (split / "samples.csv").write_text(f"sample_id,source,label,part\n{rows}", encoding="utf-8")
     (split / "classes.json").write_text('["cat"]', encoding="utf-8")
-    (split / "rows.json").write_text('[{"file": "train.parquet", "rows": 1}]', encoding="utf-8")
+    (split / "rows.json").write_text('[{"file": "train.parquet", "rows": 3}]', encoding="utf-8")
     request = {
         "requester": "crm:4711",
         "received_at": "2026-05-01T09:30:00Z",
@@ -169,4 +168,4 @@ def test_a_request_is_handed_in_as_parameters_of_a_deployment(
     assert ended.returncode == 0, ended.stderr
     (found,) = Ledger(f"sqlite:///{checkout.root}/data/requests/ledger.db").events()[1:]
     assert found.kind == "validated"
-    assert len(list((tmp_path / "keys").iterdir())) == 1
+    assert len(list((tmp_path / "keys").glob("*.key"))) == 1

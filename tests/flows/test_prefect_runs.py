@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from tasks.core.errors import UnavailableError
 from tasks.erasure.identity import wanted_of
 from tasks.erasure.purge import Purge
-from tasks.erasure.search import Wanted
+from tasks.erasure.search import Sought, Wanted
 from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns, settings
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
@@ -56,7 +56,7 @@ def says(name: str, line: int) -> None:
 
 def test_names_in_parameters_and_logs_are_found_and_deleted(served: dict[str, str]) -> None:
     names = frozenset(reference(KEY, "id", name) for name in ("train/cat/given.png", "train/cat/logged.png"))
-    wanted = [Wanted(KEY, names, frozenset(), frozenset())]
+    wanted = Sought.of_requests([Wanted(KEY, names, frozenset(), frozenset())], roots=["/srv/images"])
     runs = FlowRuns(served)
     assert list(runs.search(wanted)) == []
     says("train/cat/given.png", 0)

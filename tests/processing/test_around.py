@@ -26,6 +26,7 @@ from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
 from tasks.requests import events as facts
 from tasks.requests.chain import Event
+from tasks.requests.keys import KeyStore
 from tasks.requests.production import BASE, changes
 from tasks.requests.summary import summarise
 from tasks.requests.suppression import Erased
@@ -88,7 +89,9 @@ def test_erased_samples_that_are_back_raise_an_alarm(checkout: Checkout, quick: 
     from tasks.core.params import validate
     from tasks.split import split
 
-    split(validate(values))
+    with pytest.raises(ExpungeError, match=r"split\.erased is null though samples were erased"):
+        split(validate(values))
+    split(validate(values), KeyStore(checkout.root.parent / "keys of nobody", checkout.root))
     (alarm,) = audit_production(checkout.desk, load(), checkout.root).alarms
     assert alarm.startswith("1 erased sample(s) are in data/split again")
 

@@ -18,7 +18,8 @@ __all__ = ["catalogue", "clock", "desk", "root"]
 
 PROJECT = Path(__file__).parents[2]
 PARTS = [
-    "ledger", "table of states", "clock", "keys of requests", "folder of keys", "checkout", "Git",
+    "ledger", "table of states", "clock", "keys of requests", "folder of keys", "signing key",
+    "checkout", "Git",
     "list of what was erased", "data/base", "alias production", "DVC cache", "Prefect", "disk",
 ]  # fmt: skip
 

@@ -192,8 +192,8 @@ def test_a_restored_run_is_found_in_another_experiment(
     root: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record("split", root)
-    monkeypatch.setattr("tests.tracking.spooling.TRACKING", Tracking(experiment="second"))
-    monkeypatch.setattr("tests.tracking.test_parent.TRACKING", Tracking(experiment="second"))
+    for module in ("tests.tracking.spooling", __name__):
+        monkeypatch.setattr(f"{module}.TRACKING", Tracking(experiment="second"))
     with pipeline(root, monkeypatch) as key:
         record("train", root, reads=("split",))
     send(root)
