@@ -114,7 +114,8 @@ def _failure(outcomes: Mapping[str, Outcome]) -> str:
 
 def _report(desk: Desk, before: int) -> None:
     """Show the open requests, and what ended in this run, as an artifact."""
-    shown = [row for row in desk.rows() if row.open or row.seq > before]
+    changed = {event.request for event in desk.ledger.after(before)}
+    shown = [row for row in desk.rows() if row.open or row.request in changed]
     rows = [
         [
             f"`{row.request}`",
