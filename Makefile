@@ -39,8 +39,8 @@ flow: setup ## the same, orchestrated by Prefect
 ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
-test: setup ## run the tests
-	pytest
+test: setup ## run the tests, two files at a time
+	pytest --numprocesses 2 --dist loadfile
 
 check: setup ## lint, types, import rules, dependency check
 	ruff format --check .
