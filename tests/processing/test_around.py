@@ -20,6 +20,7 @@ from tasks.processing.cohort import audit_production
 from tasks.processing.reconcile import differences
 from tasks.processing.repository import Repository
 from tasks.processing.rollback import why_forbidden
+from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Event
 from tasks.requests.production import BASE
 from tasks.requests.summary import summarise
@@ -81,7 +82,9 @@ def test_erased_samples_that_are_back_raise_an_alarm(checkout: Checkout, quick: 
     from tasks.core.params import validate
     from tasks.split import split
 
-    split(validate(values))
+    with pytest.raises(ExpungeError, match=r"split\.erased is null though samples were erased"):
+        split(validate(values))
+    split(validate(values), KeyStore(checkout.root.parent / "keys of nobody", checkout.root))
     (alarm,) = audit_production(checkout.desk, load(), checkout.root).alarms
     assert alarm.startswith("1 erased sample(s) are in data/split again")
 
