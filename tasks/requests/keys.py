@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -35,6 +35,18 @@ def reference(key: bytes, kind: str, value: str) -> str:
         The sample id, or a digest of the sample's bytes.
     """
     return hmac.digest(key, f"{kind}\0{value}".encode(), hashlib.sha256).hex()
+
+
+def references(key: bytes, kind: str) -> Callable[[str], str]:
+    """Return :func:`reference` for many values of one kind: the key is hashed once."""
+    start = hmac.new(key, f"{kind}\0".encode(), hashlib.sha256)
+
+    def digest(value: str) -> str:
+        each = start.copy()
+        each.update(value.encode())
+        return each.hexdigest()
+
+    return digest
 
 
 class KeyStore:

@@ -6,15 +6,13 @@ nothing. Whatever reads a source takes out what the list names, whoever runs it 
 digests are made under a key of their own, which must be wherever data is split; unlike a request's it is
 kept, for without it erased samples could come back.
 
-The list says how many lines it has, their digest, and under which key they were made. So a list that Git
-or a person has put together of two is found to be wrong; :mod:`tasks.requests.high_water` finds one that
-is right but old.
+The list tells its count, digest and key, so one that Git or a person has put together of two is found to
+be wrong; :mod:`tasks.requests.high_water` finds one that is right but old.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,8 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
-from tasks.requests.keys import KeyStore, reference
+from tasks.requests.keys import KeyStore, reference, references
+from tasks.samples.pictures import hexes
 
 KEY = "erased"
 """Name of the key in the key store."""
@@ -75,11 +74,9 @@ class Erased:
         """
         restore = f"restore it: git checkout -- {path}"
         try:
-            text = path.read_text(encoding="ascii")
+            text = path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             raise ExpungeError(f"{path} is missing; {restore}") from None
-        except UnicodeDecodeError:
-            raise ExpungeError(f"{path} is damaged; {restore}") from None
         return cls.parse(text, str(path), f"{restore}, and after a merge run: {RESTORE_LIST}")
 
     @classmethod
@@ -172,7 +169,7 @@ class Erased:
         }
         for kind, values in columns.items():
             if known := self._digests(kind):
-                digest = keyed(key, kind)
+                digest = references(key, kind)
                 named |= np.fromiter((digest(value) in known for value in values), np.bool_, len(named))
         return np.flatnonzero(~named)
 
@@ -180,7 +177,7 @@ class Erased:
         """Return the test whether the list names an id; parameters and errors as :meth:`kept`."""
         if not self.lines:
             return lambda _: False
-        known, digest = self._digests("id"), keyed(self._key(keys), "id")
+        known, digest = self._digests("id"), references(self._key(keys), "id")
         return lambda sample_id: digest(sample_id) in known
 
     def _digests(self, kind: str) -> frozenset[str]:
@@ -217,26 +214,9 @@ def check_value(key: bytes) -> str:
     return reference(key, "check", KEY)
 
 
-def keyed(key: bytes, kind: str) -> Callable[[str], str]:
-    """Return :func:`tasks.requests.keys.reference` under one key for one kind; it hashes the key once."""
-    start = hmac.new(key, f"{kind}\0".encode(), hashlib.sha256)
-
-    def digest(value: str) -> str:
-        each = start.copy()
-        each.update(value.encode())
-        return each.hexdigest()
-
-    return digest
-
-
 def fingerprint(image: NDArray[np.uint8]) -> str:
     """SHA-256 of an image's shape and pixels, in hex; ``image`` is ``uint8 [C, H, W]``."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
-def hexes(pictures: NDArray[np.uint8]) -> list[str]:
-    """Fingerprints ``uint8 [N, 32]`` in hex."""
-    return [row.hex() for row in map(bytes, np.ascontiguousarray(pictures))]
 
 
 def lines_for(
@@ -253,12 +233,10 @@ def lines_for(
 
     Parameters
     ----------
-    rows
-        Of the samples to be erased.
+    rows, key
+        Of the samples to be erased, and of the list.
     sample_ids, images, pictures
         Of all samples, as :meth:`Erased.kept` takes them.
-    key
-        The list's.
     """
     chosen = sorted(set(rows))
     staying = np.ones(len(sample_ids), dtype=np.bool_)
