@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
@@ -25,8 +26,19 @@ READS = (
 
 
 def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
-    """Apply ``unlearn.method`` to the original weights; write weights, logits, history and metrics."""
+    """Apply ``unlearn.method`` to the original weights; write weights, logits, history and metrics.
+
+    Raises
+    ------
+    ExpungeError
+        If there is nothing to forget, or an input is missing or damaged. Nothing is written then.
+    """
     split = load_roles()
+    if not split.manifest.indices("forget").size:
+        raise ExpungeError(
+            "data/split/manifest.csv has no sample with role forget; there is nothing to unlearn: "
+            "change split.forget in params.yaml, then dvc repro"
+        )
     groups = Groups(split.images, split.manifest.labels, split.manifest.roles)
     device = devices.choose(params.runtime)
     model, info = load(Path("data/train"))

@@ -15,8 +15,8 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, load, validate
 from tasks.datasets.parquet import parquet, remove
 from tasks.requests.high_water import extend
-from tasks.requests.keys import KeyStore
-from tasks.requests.suppression import KEY, Erased, lines_for
+from tasks.requests.keys import LIST_KEY, KeyStore
+from tasks.requests.suppression import Erased, lines_for
 from tasks.sample import COPY, EMBEDDED, PART, sample
 from tests.functional.repository import write_embedded
 
@@ -96,7 +96,7 @@ def test_what_was_erased_is_recognised_whatever_size_split_works_with(
 
 def test_without_the_key_to_what_was_erased_no_copy_is_made(keys: KeyStore) -> None:
     erase(keys, 4)
-    keys.destroy(KEY)
+    keys.destroy(LIST_KEY)
     with pytest.raises(ExpungeError, match="lacks the key that tells which"):
         sample(params(), keys)
     assert not COPY.exists()

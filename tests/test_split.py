@@ -14,8 +14,8 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, load, validate
 from tasks.requests.high_water import MARK, extend, restore
-from tasks.requests.keys import KeyStore
-from tasks.requests.suppression import KEY, Erased, check_value, lines_for
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value
+from tasks.requests.suppression import Erased, lines_for
 from tasks.samples.manifest import LoadedSplit, Manifest, load_split
 from tasks.samples.pictures import read_pictures
 from tasks.samples.table import SPLIT
@@ -307,7 +307,7 @@ def test_a_list_that_would_let_samples_back_is_refused_and_the_stage_exits_with_
     elif state == "none":
         path.write_text("# nothing\n")
     elif state == "other key":
-        (keys.folder / f"{KEY}.key").write_bytes(b"2" * 32)
+        (keys.folder / f"{LIST_KEY}.key").write_bytes(b"2" * 32)
     elif state == "lost mark":
         (keys.folder / MARK).unlink()
     elif state == "merged":

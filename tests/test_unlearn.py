@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,17 @@ def _original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small_split.write()
     train(parameters())
+
+
+@every_method
+def test_where_all_that_was_to_be_forgotten_was_erased_nothing_is_unlearned(method: str) -> None:
+    split = small_split.write()
+    manifest = split.manifest
+    roles = np.where(manifest.roles == "forget", "retain", manifest.roles)
+    replace(manifest, roles=roles).write(Path("data/split/manifest.csv"))
+    with pytest.raises(ExpungeError, match=r"no sample with role forget; there is nothing to unlearn"):
+        unlearn(parameters(unlearn={"method": method}))
+    assert not Path("data/unlearn").exists()
 
 
 @every_method

@@ -23,9 +23,9 @@ from tasks.requests.naming import meant
 from tasks.requests.production import in_production
 from tasks.requests.request import Request
 from tasks.requests.standing import Row
-from tasks.requests.suppression import fingerprint, hexes
+from tasks.requests.suppression import fingerprint
 from tasks.samples.manifest import SplitSamples, load_samples
-from tasks.samples.pictures import read_pictures
+from tasks.samples.pictures import hexes, read_pictures
 from tasks.samples.table import SPLIT
 
 

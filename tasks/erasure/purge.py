@@ -65,7 +65,7 @@ DUE = frozenset({Status.PROMOTED, Status.PURGING})
 
 MEANING = {
     Outcome.KEPT_SHARED: "kept data, or another project, has the same; it stays theirs",
-    Outcome.KEPT_REPORTED: f"{FOREIGN}, or needed by somebody; a person must look: expunge verify erasure names it",
+    Outcome.KEPT_REPORTED: f"{FOREIGN}, or needed by somebody; expunge verify erasure names it",
     Outcome.NOT_SEARCHED: "could not be read",
 }
 

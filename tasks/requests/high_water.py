@@ -20,18 +20,8 @@ from filelock import FileLock, Timeout
 
 from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import write_whole
-from tasks.requests.keys import KeyStore
-from tasks.requests.suppression import (
-    FORMAT,
-    KEY,
-    RESTORE_LIST,
-    SAMPLE,
-    TELLING,
-    Erased,
-    Line,
-    check_value,
-    load_key,
-)
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value
+from tasks.requests.suppression import FORMAT, RESTORE_LIST, SAMPLE, TELLING, Erased, Line, load_key
 
 MARK = "erased.mark"
 ADOPT = "expunge suppression adopt"
@@ -106,7 +96,7 @@ def extend(path: Path, keys: KeyStore, lines: Callable[[bytes], Iterable[Line]])
         _refuse(path, listed, mark, keys)
         if mark is None:
             _write(Erased(()), keys)
-        key = keys.load(KEY) if keys.exists(KEY) else keys.create(KEY)
+        key = keys.load(LIST_KEY) if keys.exists(LIST_KEY) else keys.create(LIST_KEY)
         longer = _under(key, {*listed.lines, *lines(key)})
         longer.write(path)
         _write(longer, keys)
@@ -166,12 +156,12 @@ def _refuse(path: Path, listed: Erased, mark: Erased | None, keys: KeyStore) -> 
         key = load_key(keys)
         if mark is not None and mark.key is not None and mark.key != check_value(key):
             raise ExpungeError(
-                f"{MARK} and {KEY}.key in {keys.folder} do not belong together; "
+                f"{MARK} and {LIST_KEY}.key in {keys.folder} do not belong together; "
                 "restore both from the same backup of the keys"
             )
         _refuse_other_key(path, listed.key, key, keys)
     if mark is None:
-        if listed.lines or keys.exists(KEY):
+        if listed.lines or keys.exists(LIST_KEY):
             raise ExpungeError(
                 f"{keys.folder} has no {MARK}, which tells whether {path} is the newest list; restore it "
                 f"from the backup of the keys, or if the list is the newest accept it: {ADOPT}; "
@@ -189,7 +179,7 @@ def _refuse(path: Path, listed: Erased, mark: Erased | None, keys: KeyStore) -> 
 def _refuse_other_key(path: Path, named: str | None, key: bytes, keys: KeyStore) -> None:
     if named not in (None, check_value(key)):
         raise ExpungeError(
-            f"{path} was written under another {KEY}.key than the one in {keys.folder}; "
+            f"{path} was written under another {LIST_KEY}.key than the one in {keys.folder}; "
             "restore the right one, or set EXPUNGE_KEYS to the folder that has it"
         )
 
@@ -230,7 +220,7 @@ def _mark(keys: KeyStore) -> Erased | None:
 
 def _move(listed: Erased, keys: KeyStore) -> None:
     """Make the mark that of a list which says of its key nothing or the right thing."""
-    _write(_under(keys.load(KEY), listed.lines) if keys.exists(KEY) else listed, keys)
+    _write(_under(keys.load(LIST_KEY), listed.lines) if keys.exists(LIST_KEY) else listed, keys)
 
 
 def _write(listed: Erased, keys: KeyStore) -> None:

@@ -17,9 +17,8 @@ from filelock import FileLock
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE, write_text
-from tasks.requests.keys import KeyStore
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value
 from tasks.requests.settings import Settings
-from tasks.requests.suppression import KEY, check_value
 
 BASE = Path("~/.local/share/expunge/keys")
 """Where folders of keys lie, unless ``requests.keys`` or EXPUNGE_KEYS says otherwise."""
@@ -74,7 +73,7 @@ def _of_the_list(listed: Path, base: Path) -> str | None:
     if named is None or not base.is_dir():
         return None
     for folder in (base, *sorted(each for each in base.iterdir() if each.is_dir())):
-        path = folder / f"{KEY}.key"
+        path = folder / f"{LIST_KEY}.key"
         if path.is_file() and check_value(path.read_bytes()) == named[1]:
             return str(folder.relative_to(base))
     return None

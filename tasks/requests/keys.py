@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -25,7 +25,10 @@ SIZE = 32
 REQUEST_ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 """What a request's id looks like: a day, and 32 random bits."""
 
-_KEY_NAME = re.compile(rf"erased|(?:batch-|hold-)?{REQUEST_ID.pattern}")
+LIST_KEY = "erased"
+"""Name of the key under which the list of what was erased names samples."""
+
+_KEY_NAME = re.compile(rf"{LIST_KEY}|(?:batch-|hold-)?{REQUEST_ID.pattern}")
 
 
 def reference(key: bytes, kind: str, value: str) -> str:
@@ -41,6 +44,23 @@ def reference(key: bytes, kind: str, value: str) -> str:
         The sample id, or a digest of the sample's bytes.
     """
     return hmac.digest(key, f"{kind}\0{value}".encode(), hashlib.sha256).hex()
+
+
+def references(key: bytes, kind: str) -> Callable[[str], str]:
+    """Return :func:`reference` for many values of one kind: the key is hashed once."""
+    start = hmac.new(key, f"{kind}\0".encode(), hashlib.sha256)
+
+    def digest(value: str) -> str:
+        each = start.copy()
+        each.update(value.encode())
+        return each.hexdigest()
+
+    return digest
+
+
+def check_value(key: bytes) -> str:
+    """Digest of a constant, by which the list of what was erased tells its key."""
+    return reference(key, "check", LIST_KEY)
 
 
 class KeyStore:

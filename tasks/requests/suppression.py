@@ -6,15 +6,13 @@ nothing. Whatever reads a source takes out what the list names, whoever runs it 
 digests are made under a key of their own, which must be wherever data is split; unlike a request's it is
 kept, for without it erased samples could come back.
 
-The list says how many lines it has, their digest, and under which key they were made. So a list that Git
-or a person has put together of two is found to be wrong; :mod:`tasks.requests.high_water` finds one that
-is right but old.
+The list tells its count, digest and key, so one that Git or a person has put together of two is found to
+be wrong; :mod:`tasks.requests.high_water` finds one that is right but old.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,10 +23,8 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
-from tasks.requests.keys import KeyStore, reference
-
-KEY = "erased"
-"""Name of the key in the key store."""
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value, reference, references
+from tasks.samples.pictures import hexes
 
 RESTORE_LIST = "expunge suppression restore"
 """Command that writes the list anew, with all that this folder of keys knows of."""
@@ -57,7 +53,8 @@ class Erased:
         ``(kind, digest)``, kind ``id``, ``pixels`` or ``picture``, sorted: the same lines make the same
         file, in whatever order and on whichever machine they were added.
     key
-        :func:`check_value` of the key that the digests were made under; None if the list does not tell.
+        :func:`~tasks.requests.keys.check_value` of the key that the digests were made under; None if the
+        list does not tell.
     """
 
     lines: tuple[Line, ...]
@@ -75,11 +72,9 @@ class Erased:
         """
         restore = f"restore it: git checkout -- {path}"
         try:
-            text = path.read_text(encoding="ascii")
+            text = path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             raise ExpungeError(f"{path} is missing; {restore}") from None
-        except UnicodeDecodeError:
-            raise ExpungeError(f"{path} is damaged; {restore}") from None
         return cls.parse(text, str(path), f"{restore}, and after a merge run: {RESTORE_LIST}")
 
     @classmethod
@@ -172,7 +167,7 @@ class Erased:
         }
         for kind, values in columns.items():
             if known := self._digests(kind):
-                digest = keyed(key, kind)
+                digest = references(key, kind)
                 named |= np.fromiter((digest(value) in known for value in values), np.bool_, len(named))
         return np.flatnonzero(~named)
 
@@ -180,7 +175,7 @@ class Erased:
         """Return the test whether the list names an id; parameters and errors as :meth:`kept`."""
         if not self.lines:
             return lambda _: False
-        known, digest = self._digests("id"), keyed(self._key(keys), "id")
+        known, digest = self._digests("id"), references(self._key(keys), "id")
         return lambda sample_id: digest(sample_id) in known
 
     def _digests(self, kind: str) -> frozenset[str]:
@@ -190,7 +185,7 @@ class Erased:
         key = load_key(keys)
         if self.key not in (None, check_value(key)):
             raise ExpungeError(
-                f"{KEY}.key in {keys.folder} is not the one that the list of erased samples was written "
+                f"{LIST_KEY}.key in {keys.folder} is not the one that the list of erased samples was written "
                 "under; restore the right one, or set EXPUNGE_KEYS to the folder that has it"
             )
         return key
@@ -204,39 +199,17 @@ def load_key(keys: KeyStore) -> bytes:
     ExpungeError
         If it is not there.
     """
-    if not keys.exists(KEY):
+    if not keys.exists(LIST_KEY):
         raise ExpungeError(
             f"samples were erased, and {keys.folder} lacks the key that tells which; "
-            f"copy {KEY}.key there, or set EXPUNGE_KEYS to the folder that has it"
+            f"copy {LIST_KEY}.key there, or set EXPUNGE_KEYS to the folder that has it"
         )
-    return keys.load(KEY)
-
-
-def check_value(key: bytes) -> str:
-    """Digest of a constant, by which a list tells its key."""
-    return reference(key, "check", KEY)
-
-
-def keyed(key: bytes, kind: str) -> Callable[[str], str]:
-    """Return :func:`tasks.requests.keys.reference` under one key for one kind; it hashes the key once."""
-    start = hmac.new(key, f"{kind}\0".encode(), hashlib.sha256)
-
-    def digest(value: str) -> str:
-        each = start.copy()
-        each.update(value.encode())
-        return each.hexdigest()
-
-    return digest
+    return keys.load(LIST_KEY)
 
 
 def fingerprint(image: NDArray[np.uint8]) -> str:
     """SHA-256 of an image's shape and pixels, in hex; ``image`` is ``uint8 [C, H, W]``."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
-def hexes(pictures: NDArray[np.uint8]) -> list[str]:
-    """Fingerprints ``uint8 [N, 32]`` in hex."""
-    return [row.hex() for row in map(bytes, np.ascontiguousarray(pictures))]
 
 
 def lines_for(
@@ -253,12 +226,10 @@ def lines_for(
 
     Parameters
     ----------
-    rows
-        Of the samples to be erased.
+    rows, key
+        Of the samples to be erased, and of the list.
     sample_ids, images, pictures
         Of all samples, as :meth:`Erased.kept` takes them.
-    key
-        The list's.
     """
     chosen = sorted(set(rows))
     staying = np.ones(len(sample_ids), dtype=np.bool_)

@@ -47,6 +47,11 @@ def stacked(fingerprints: list[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(fingerprints), dtype=np.uint8).reshape(-1, SIZE)
 
 
+def hexes(pictures: NDArray[np.uint8]) -> list[str]:
+    """Fingerprints ``uint8 [N, 32]`` in hex."""
+    return [row.hex() for row in map(bytes, np.ascontiguousarray(pictures))]
+
+
 def write_pictures(pictures: NDArray[np.uint8], folder: Path) -> None:
     """Write the fingerprints beside the images of a split, whole."""
     with write_whole(folder / NAME) as file:

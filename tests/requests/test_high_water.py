@@ -14,8 +14,8 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.requests import high_water
 from tasks.requests.high_water import CONFLICT, MARK, adopt, check, extend, read_checked, restore
-from tasks.requests.keys import KeyStore, reference
-from tasks.requests.suppression import KEY, Erased, Line, check_value
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value, reference
+from tasks.requests.suppression import Erased, Line
 
 PATH = Path("erased.txt")
 OLDER = r"^erased\.txt lacks {} of the {} lines .* git pull, or run: expunge suppression restore; "
@@ -130,7 +130,7 @@ def test_a_reset_that_takes_the_last_commit_back_is_refused(keys: KeyStore) -> N
 
 def test_another_list_of_the_same_length_is_refused(keys: KeyStore) -> None:
     erase(keys, "a", "b")
-    Erased((), check_value(keys.load(KEY))).having(naming("a", "x")(keys.load(KEY))).write(PATH)
+    Erased((), check_value(keys.load(LIST_KEY))).having(naming("a", "x")(keys.load(LIST_KEY))).write(PATH)
     refused(keys, OLDER.format(1, 2))
 
 
@@ -145,8 +145,8 @@ def test_an_older_list_of_the_first_format_is_refused_too(keys: KeyStore) -> Non
 
 def test_a_wrong_key_is_refused_instead_of_letting_all_back(keys: KeyStore) -> None:
     erase(keys, "a")
-    right = keys.load(KEY)
-    (keys.folder / f"{KEY}.key").write_bytes(b"\1" * 32)
+    right = keys.load(LIST_KEY)
+    (keys.folder / f"{LIST_KEY}.key").write_bytes(b"\1" * 32)
     refused(keys, r"^erased\.mark and erased\.key in .* do not belong together; restore both")
     (keys.folder / MARK).unlink()
     refused(keys, OTHER_KEY)
@@ -156,18 +156,18 @@ def test_a_wrong_key_is_refused_instead_of_letting_all_back(keys: KeyStore) -> N
     refused(keys, OTHER_KEY)
     with pytest.raises(ExpungeError, match=OTHER_KEY):
         restore(PATH, keys)
-    (keys.folder / f"{KEY}.key").write_bytes(right)
+    (keys.folder / f"{LIST_KEY}.key").write_bytes(right)
     (keys.folder / MARK).write_text(PATH.read_text())
     assert names(read_checked(PATH, keys), keys) == {"a"}
 
 
 def test_a_lost_key_is_not_drawn_anew(keys: KeyStore) -> None:
     erase(keys, "a")
-    keys.destroy(KEY)
+    keys.destroy(LIST_KEY)
     refused(keys, r"lacks the key that tells which")
     git("checkout", "--quiet", "HEAD~1", "--", str(PATH))
     refused(keys, r"lacks the key that tells which")
-    assert not keys.exists(KEY)
+    assert not keys.exists(LIST_KEY)
 
 
 def test_a_lost_mark_is_accepted_by_a_person_alone(keys: KeyStore) -> None:

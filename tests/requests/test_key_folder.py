@@ -8,9 +8,9 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.requests.high_water import extend, read_checked
 from tasks.requests.key_folder import LIST, REMEMBERED, open_keys, own_folder
-from tasks.requests.keys import KeyStore
+from tasks.requests.keys import LIST_KEY, KeyStore
 from tasks.requests.settings import Settings
-from tasks.requests.suppression import KEY, Erased, load_key
+from tasks.requests.suppression import Erased, load_key
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_another_checkout_of_a_project_finds_the_folder_of_its_list(
     erased(project(tmp_path / "other"), base)
     clone = project(tmp_path / "clone", (one / LIST).read_text())
     found = KeyStore(own_folder(clone, base), clone)
-    assert load_key(found) == keys.load(KEY)
+    assert load_key(found) == keys.load(LIST_KEY)
     assert read_checked(clone / LIST, found).lines == (("id", "0" * 64),)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import ExpungeError
-from tasks.requests.keys import SIZE, KeyStore, reference
+from tasks.requests.keys import SIZE, KeyStore, reference, references
 
 FIRST, SECOND = "20260501-0000000a", "20260501-0000000b"
 
@@ -24,6 +24,9 @@ def test_a_reference_is_the_hmac_of_rfc_2104() -> None:
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded) + text).digest()
     expected = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded) + inner).hexdigest()
     assert reference(key, "id", "train/3.png") == expected
+    of_many = references(key, "id")
+    names = ["train/3.png", "", "é"]
+    assert [of_many(name) for name in names] == [reference(key, "id", name) for name in names]
 
 
 def test_kind_value_and_key_all_matter() -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.requests.high_water import extend
-from tasks.requests.keys import KeyStore, reference
-from tasks.requests.suppression import KEY, Erased, check_value, lines_for
+from tasks.requests.keys import LIST_KEY, KeyStore, check_value, reference
+from tasks.requests.suppression import Erased, lines_for
 from tasks.samples.pictures import fingerprints_of
 
 IDS = [f"train/{row}.png" for row in range(6)]
@@ -104,7 +104,7 @@ def test_the_file_tells_no_id_but_its_count_and_key(keys: KeyStore) -> None:
     assert "train" not in text
     assert len(re.findall(r"^(?:id|pixels|picture) [0-9a-f]{64}$", text, re.MULTILINE)) == 9
     assert "\ncount 9\n" in text
-    assert f"\nkey {check_value(keys.load(KEY))}\n" in text
+    assert f"\nkey {check_value(keys.load(LIST_KEY))}\n" in text
     assert PICTURES[0].tobytes().hex() not in text
 
 
@@ -113,7 +113,7 @@ def test_an_empty_list_needs_no_key_and_any_other_does(keys: KeyStore) -> None:
     assert not Erased(()).naming(keys)(IDS[1])
     erased = erase(keys, 1)
     assert [erased.naming(keys)(name) for name in IDS[:3]] == [False, True, False]
-    keys.destroy(KEY)
+    keys.destroy(LIST_KEY)
     for ask in (lambda: kept(erased, keys), lambda: erased.naming(keys)):
         with pytest.raises(ExpungeError, match=r"lacks the key that tells which; copy erased\.key there"):
             ask()
@@ -121,8 +121,8 @@ def test_an_empty_list_needs_no_key_and_any_other_does(keys: KeyStore) -> None:
 
 def test_under_another_key_nothing_is_compared(keys: KeyStore) -> None:
     erased = erase(keys, 1)
-    keys.destroy(KEY)
-    keys.create(KEY)
+    keys.destroy(LIST_KEY)
+    keys.create(LIST_KEY)
     with pytest.raises(ExpungeError, match=r"^erased\.key in .*keys is not the one that the list"):
         kept(erased, keys)
 
@@ -168,7 +168,7 @@ def test_a_list_that_was_edited_is_refused(keys: KeyStore, change: object) -> No
 def test_a_list_of_the_first_format_is_read_and_written_anew(keys: KeyStore) -> None:
     """It had neither header nor pictures."""
     erase(keys, 1)
-    key = keys.load(KEY)
+    key = keys.load(LIST_KEY)
     old = "# Samples that were erased and must not return\n" + "".join(
         f"{kind} {digest}\n" for kind, digest in Erased.read(PATH).lines if kind != "picture"
     )
@@ -186,7 +186,7 @@ def test_a_list_of_the_first_format_is_read_and_written_anew(keys: KeyStore) -> 
 
 def test_the_digests_are_those_of_the_keys(keys: KeyStore) -> None:
     lines = dict(erase(keys, 1).lines)
-    key = keys.load(KEY)
+    key = keys.load(LIST_KEY)
     assert lines["id"] == reference(key, "id", IDS[1])
     assert lines["picture"] == reference(key, "picture", PICTURES[1].tobytes().hex())
 
@@ -196,7 +196,7 @@ def test_fifty_thousand_samples_are_compared_with_a_hundred_thousand_lines_in_no
     images = random.integers(0, 256, (50_000, 3, 32, 32), dtype=np.uint8)
     pictures = random.integers(0, 256, (50_000, 32), dtype=np.uint8)
     ids = [f"train/{row:05d}.png" for row in range(50_000)]
-    key = keys.create(KEY)
+    key = keys.create(LIST_KEY)
     kinds = np.resize(["id", "pixels", "picture"], 100_000).tolist()
     lines = [(kind, random.bytes(32).hex()) for kind in kinds]
     lines += [("id", reference(key, "id", ids[7]))]
