@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -38,7 +39,14 @@ def what_needs_a_person(
         Whether to compare MLflow, Prefect and ``data/base`` with the ledger, too.
     """
     found = [line for row in desk.rows(only_open=True) for line in _of_request(desk, row)]
-    found += _guarded(_record(desk, params, root))
+    looks = (
+        partial(_elsewhere, desk, root),
+        partial(_signing, desk),
+        partial(_kept_out, desk, params),
+        partial(_holds, desk),
+    )
+    for look in looks:
+        found += _guarded(look)
     if reconcile:
         found += differences(desk, params, root, environ)
     return found
@@ -62,26 +70,35 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
         yield f"{name}: its key is lost; restore it from the backup of the keys, or refuse it"
 
 
-def _record(desk: Desk, params: Params, root: Path) -> Iterator[str]:
-    if refusal := checkout.why_elsewhere(desk, root):
-        yield refusal
-    known = key_periods(desk.ledger)
-    if known:
-        try:
-            signing_key(desk.keys, known[-1].key)
-        except ExpungeError as error:
-            yield str(error)
+def _elsewhere(desk: Desk, root: Path) -> list[str]:
+    refusal = checkout.why_elsewhere(desk, root)
+    return [refusal] if refusal else []
+
+
+def _signing(desk: Desk) -> list[str]:
+    if known := key_periods(desk.ledger):
+        signing_key(desk.keys, known[-1].key)
+    return []
+
+
+def _kept_out(desk: Desk, params: Params) -> list[str]:
     if params.split.erased is None:
-        yield "params.yaml: split.erased is null, so nothing keeps erased samples out"
-    else:
-        check(Path(params.split.erased), desk.keys)
-    for hold in desk.holds():
-        if hold.placed.samples and not desk.keys.exists(hold.id):
-            yield f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"
+        return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
+    check(Path(params.split.erased), desk.keys)
+    return []
 
 
-def _guarded(lines: Iterator[str]) -> Iterator[str]:
+def _holds(desk: Desk) -> list[str]:
+    return [
+        f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"
+        for hold in desk.holds()
+        if hold.placed.samples and not desk.keys.exists(hold.id)
+    ]
+
+
+def _guarded(look: Callable[[], list[str]]) -> list[str]:
+    """What is found; that one cannot look is a line too, and hides no other."""
     try:
-        yield from lines
+        return look()
     except ExpungeError as error:
-        yield str(error)
+        return [str(error)]

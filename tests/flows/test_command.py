@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import connect
 
@@ -48,8 +49,9 @@ def call(
     )
 
 
-def start_long_stage(checkout: Project, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own, with a stage that stays."""
+@contextmanager
+def long_stage(checkout: Project, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a process group of its own, with a stage that stays."""
     (checkout.root / "pids").unlink(missing_ok=True)
     checkout.write(train=MARKED_SLEEP)
     process = subprocess.Popen(
@@ -60,9 +62,22 @@ def start_long_stage(checkout: Project, environment: dict[str, str]) -> subproce
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until(lambda: len(checkout.pids()) == 2 or process.poll() is not None, seconds=90, what="the stage")
-    assert all(map(alive, checkout.pids()))
-    return process
+    try:
+        until(lambda: len(checkout.pids()) == 2 or process.poll() is not None, seconds=180, what="the stage")
+        assert all(map(alive, checkout.pids()))
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """What a process was started with; nothing if it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_it_runs_from_any_folder_with_a_temporary_server(
@@ -110,16 +125,16 @@ def test_a_server_that_does_not_answer_is_one_line(checkout: Project, unserved: 
 def test_sigterm_ends_the_stage_with_its_whole_process_group(
     checkout: Project, served: dict[str, str]
 ) -> None:
-    process = start_long_stage(checkout, served)
-    process.terminate()
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    until(lambda: not any(map(alive, checkout.pids())), what="the end of the stage")
+    with long_stage(checkout, served) as process:
+        process.terminate()
+        assert process.wait(timeout=150) == 128 + signal.SIGTERM
+        until(lambda: not any(map(alive, checkout.pids())), what="the end of the stage")
 
 
 def test_ctrl_c_ends_the_stage_and_the_temporary_server(checkout: Project, unserved: dict[str, str]) -> None:
-    process = start_long_stage(checkout, unserved)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert any("uvicorn" in child.cmdline() for child in children)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the server too
-    assert process.wait(timeout=60) == 128 + signal.SIGINT
-    until(lambda: not any(alive(child.pid) for child in children), what="the end of stage and server")
+    with long_stage(checkout, unserved) as process:
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert any("uvicorn" in command_line(child) for child in children)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the server too
+        assert process.wait(timeout=150) == 128 + signal.SIGINT
+        until(lambda: not any(alive(child.pid) for child in children), what="the end of stage and server")

@@ -143,11 +143,21 @@ def test_only_runs_of_our_own_flows_are_ours(served: dict[str, str]) -> None:
 
 def own_run(served: dict[str, str], function: Any, parameters: dict[str, Any]) -> str:
     """Create a run of a flow, which does not begin; return its id."""
-    url = served["PREFECT_API_URL"]
-    flow_id = requests.post(f"{url}/flows/", json={"name": function.name}, timeout=30).json()["id"]
+    flow_id = posted(served, "flows", {"name": function.name})["id"]
     body = {"flow_id": flow_id, "parameters": parameters, "state": {"type": "SCHEDULED"}}
-    answer = requests.post(f"{url}/flow_runs/", json=body, timeout=30)
-    return str(answer.json()["id"])
+    return str(posted(served, "flow_runs", body)["id"])
+
+
+def posted(served: dict[str, str], path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send to the server, again while its database is busy with the runs before."""
+    answers: list[requests.Response] = []
+
+    def accepted() -> bool:
+        answers.append(requests.post(f"{served['PREFECT_API_URL']}/{path}/", json=body, timeout=60))
+        return answers[-1].ok
+
+    until(accepted, seconds=120, what=f"the server to take {path}")
+    return cast("dict[str, Any]", answers[-1].json())
 
 
 @contextmanager

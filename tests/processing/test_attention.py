@@ -124,3 +124,7 @@ def test_another_checkout_and_a_lost_list_are_told(desk: Desk, params: Params, t
     off = params.model_copy(update={"split": params.split.model_copy(update={"erased": None})})
     (line,) = told(desk, off)
     assert "split.erased is null" in line
+    checkout.settle(desk, tmp_path / "other", by="me", reason="back")
+    elsewhere, lost = told(desk, params)  # one hides no other
+    assert "are carried out in another checkout" in elsewhere
+    assert "erased.txt" in lost
