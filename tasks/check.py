@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import Any
 
+from tasks.core.checked import fingerprint, remember
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Choice, Params, load
 from tasks.core.plugins import Registry
@@ -46,10 +48,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="names and values, not the options of a choice")
     arguments = parser.parse_args()
     try:
-        params = load()
+        params = load()  # first: it says in one line what is wrong with the file itself
         settings_of(params)
         if not arguments.quick:
-            check(params)
+            before = fingerprint()
+            check(load())
+            with suppress(OSError):  # a full disk makes no parameter wrong
+                remember(before)
     except ExpungeError as error:
         print(f"expunge check: {error}", file=sys.stderr)
         sys.exit(2)

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from tasks import journal
-from tasks.core import git
+from tasks.core import checked, git
 from tasks.core.errors import ExpungeError
 from tasks.core.files import content_digest, digest, only_writer, write_json
 from tasks.core.params import Params, Runtime, in_use, load
@@ -208,11 +208,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _start_check() -> subprocess.Popen[str]:
-    """Validate the options of all stages in a process of its own, beside the work.
+def _start_check() -> subprocess.Popen[str] | None:
+    """Validate the options of all stages, unless they passed before, in a process of its own beside the work.
 
     This stage's outputs cannot depend on other stages' options or code, so it must not import them.
     """
+    if checked.passed():
+        return None
     return subprocess.Popen(
         (sys.executable, "-m", "tasks.check"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.check import check, main
+from tasks.core import checked
 from tasks.core.errors import ExpungeError
 from tasks.core.params import read_yaml, validate
 from tests.core.test_params_yaml import SHIPPED
@@ -24,13 +26,44 @@ def refusal(section: str, changes: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_the_shipped_parameters_pass(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped parameters, for the command without arguments."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["check"])
+    return Path(shutil.copy(SHIPPED, tmp_path / "params.yaml"))
+
+
+def test_the_shipped_parameters_pass(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    assert shipped.exists()
+    assert capsys.readouterr().out == "params.yaml is valid\n"
+
+
+def test_what_has_passed_is_remembered_until_parameters_or_code_change(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    assert not checked.passed()
+    main()
+    assert checked.passed()
+    text = shipped.read_text(encoding="utf-8")
+    shipped.write_text(text.replace("alpha: 10.0", "alpha: -1"), encoding="utf-8")
+    assert not checked.passed()
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert not checked.passed()
+    shipped.write_text(text, encoding="utf-8")
+    assert checked.passed()
+    shutil.copytree(ROOT / "tasks/methods", tmp_path / "tasks/methods")
+    monkeypatch.setattr(checked, "_CODE", tmp_path / "tasks")
+    monkeypatch.setattr(sys, "argv", ["check", "--quick"])
+    main()
+    assert not checked.passed()  # the quick look sees no options
     monkeypatch.setattr(sys, "argv", ["check"])
     main()
-    assert capsys.readouterr().out == "params.yaml is valid\n"
+    assert checked.passed()
+    (tmp_path / "tasks/methods/ssd.py").write_text("# another\n", encoding="utf-8")
+    assert not checked.passed()
 
 
 def test_the_quick_check_lists_the_known_names_and_imports_no_torch(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from tasks.requests.settings import load_settings
 from tasks.requests.states import Status
 from tests.datasets.building import encoded, grey, write_hub_file
 from tests.functional.repository import Repository, environment
+from tests.once import made_once
 
 SETTINGS = {"split.source": "image_folder", "split.path": "data/images", "split.val_fraction": 0.2}
 GONE, TWIN, OTHER = "train/0/000.png", "train/1/twin.png", "train/0/001.png"
@@ -138,7 +139,11 @@ class Project:
 
 @pytest.fixture(scope="session")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return tracked_project(tmp_path_factory.mktemp("tracked") / "project")
+    def make(folder: Path) -> None:
+        tracked_project(folder / "project")
+
+    folder = made_once(tmp_path_factory, "tracked", make)
+    return Repository(folder / "project", environment(folder))
 
 
 @pytest.fixture

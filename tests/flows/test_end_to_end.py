@@ -20,6 +20,7 @@ from prefect.client.orchestration import get_client
 from tests.flows.site import Site
 from tests.functional.repository import PROJECT, Repository
 from tests.processing.conftest import names, trained
+from tests.processing.test_processor import weights_in
 from tests.tracking.test_sender import free_port
 from tests.tracking.test_sender import server as mlflow_server
 
@@ -117,6 +118,12 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
     site.expunge("trace", good, "--html", "trace.html")
     assert good in (root / "trace.html").read_text()
     assert "closed" in site.expunge("trace", good)
+
+    # of weights, those in production alone are left: in checkout, cache, remote and MLflow
+    in_production = json.loads((root / "data/base/weights.json").read_text())["sha256"]
+    assert weights_in(site.folder) == {in_production}
+    versions = mlflow.search_model_versions("name='expunge'")
+    assert [version.version for version in versions] == [ids["version"]]
 
     # the certificate, elsewhere
     certificate = root / f"data/requests/certificates/{good}.json"

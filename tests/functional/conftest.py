@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.functional.repository import Repository, environment
+from tests.once import made_once
 
 
 class FirstRun(NamedTuple):
@@ -20,7 +21,12 @@ class FirstRun(NamedTuple):
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    folder = tmp_path_factory.mktemp("first")
+    folder = made_once(tmp_path_factory, "first", _run)
+    repository = Repository(folder / "project", environment(folder))
+    return FirstRun(repository, (folder / "printed").read_text(encoding="utf-8"))
+
+
+def _run(folder: Path) -> None:
     (folder / "project/.dvc").mkdir(parents=True)
     repository = Repository(folder / "project", environment(folder))
     repository.create()
@@ -37,7 +43,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
         line for line in done.stdout.splitlines() if not line.startswith("import time")
     )
     repository.commit("the first run")
-    return FirstRun(repository, done.stdout)
+    (folder / "printed").write_text(done.stdout, encoding="utf-8")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tasks.requests.ledger import Ledger
 from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
 from tests.functional.repository import Repository, environment
+from tests.once import made_once
 
 SETTINGS = {
     "split.source": "image_folder",
@@ -110,7 +111,11 @@ def write_images(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The project with its first model, committed."""
-    folder = tmp_path_factory.mktemp("processing")
+    folder = made_once(tmp_path_factory, "processing", _train)
+    return Repository(folder / "project", environment(folder))
+
+
+def _train(folder: Path) -> None:
     repository = Repository(folder / "project", environment(folder))
     repository.root.mkdir()
     repository.create()
@@ -120,7 +125,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     repository.commit("images of our own")
     repository.dvc("repro", "train")
     repository.commit("the first model")
-    return repository
 
 
 @pytest.fixture
