@@ -64,6 +64,22 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     assert Path(f"data/requests/certificates/{request}.json").exists()
     checkout.repository.dvc("repro", "split")
     assert name not in ids_in_data()
+    assert weights_in(checkout.root) == {promoted.weights}
+
+    # by another method the next one goes the same way, and no weights survive but those in production
+    checkout.set(chain=["none"], inconclusive="promote")
+    second = checkout.submit(*names(1, 1, 2)).id
+    assert checkout.process() == []
+    started = checkout.desk.show(second).common(facts.Attempt)
+    assert started is not None
+    assert started.base.weights == promoted.weights
+    last = checkout.desk.show(second).common(facts.Promotion)
+    assert last is not None
+    assert last.guarantee == "approximate"
+    assert weights_in(checkout.root) == {last.weights} != {promoted.weights}
+    purge = Purge(checkout.root, load(), checkout.desk, {})
+    for each in (request, second):
+        assert [line for line in verify(purge, [checkout.desk.show(each)]) if not line.holds] == []
 
 
 def test_what_was_erased_never_returns_over_six_requests_with_overlaps(
@@ -103,26 +119,6 @@ def test_what_was_erased_never_returns_over_six_requests_with_overlaps(
     Path("data/images", names(0, 1)[0]).write_bytes(Path("data/images", names(1, 7)[0]).read_bytes())
     checkout.repository.dvc("repro", "split")
     assert not gone & ids_in_data()
-
-
-def test_no_weights_survive_but_those_in_production_however_many_requests(
-    checkout: Checkout, quick: Any
-) -> None:
-    requests, superseded = [], set()
-    for number, chain in enumerate([[], ["none"]]):
-        checkout.set(chain=chain, inconclusive="promote")
-        requests.append(checkout.submit(*names(number, 1, 2)).id)
-        assert checkout.process(quick) == []
-        shown = checkout.desk.show(requests[-1])
-        started, promoted = shown.common(facts.Attempt), shown.common(facts.Promotion)
-        assert started is not None
-        assert promoted is not None
-        superseded.add(started.base.weights)
-        assert weights_in(checkout.root) == {promoted.weights}
-    assert len(superseded) == 2
-    purge = Purge(checkout.root, load(), checkout.desk, {})
-    for request in requests:
-        assert [line for line in verify(purge, [checkout.desk.show(request)]) if not line.holds] == []
 
 
 def test_a_second_request_for_the_same_sample_during_processing_is_covered(
