@@ -38,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 verify_app = typer.Typer(no_args_is_help=True, help="Verify the ledger, a certificate, or an erasure.")
-purge_app = typer.Typer(no_args_is_help=True, help="See what a purge would take.")
+purge_app = typer.Typer(no_args_is_help=True, help="See what a purge would take, or carry it out now.")
 suppression_app = typer.Typer(no_args_is_help=True, help="The list of what was erased and must not return.")
 app.add_typer(verify_app, name="verify")
 app.add_typer(purge_app, name="purge")
@@ -293,6 +293,11 @@ def process(as_json: AsJson = False) -> None:
 
     Exit status 3 if something needs a person or waits for what is down; the rest is carried out all the same.
     """
+    _carry_out(lambda processor: processor.process(), as_json)
+
+
+def _carry_out(work: Callable[[Any], list[str]], as_json: bool) -> None:
+    """Let the processor work, alone in this checkout; say what needs a person, and what is open."""
     with errors():
         from tasks.processing.dvc_repro import run_stages
         from tasks.processing.processor import Processor
@@ -307,7 +312,7 @@ def process(as_json: AsJson = False) -> None:
                 log=_say_to_stderr,
                 tell=_say_to_stderr,
             )
-            problems = processor.process()
+            problems = work(processor)
             rows = [_summary(opened, row) for row in opened.rows(only_open=True)]
     if as_json:
         print_json({"problems": problems, "open": rows})
@@ -651,6 +656,15 @@ def purge_plan(request: RequestId, as_json: AsJson = False) -> None:
         print_json(rows)
     else:
         print_rows(rows, ("store", "outcome", "item", "why"), "nothing would be taken")
+
+
+@purge_app.command("run")
+def purge_run(request: RequestId, as_json: AsJson = False) -> None:
+    """Purge a promoted request and its batch now, or search again what a store that was down left open.
+
+    process does the same by itself for every request. Exit status as of process.
+    """
+    _carry_out(lambda processor: processor.purge_now(request), as_json)
 
 
 def _purge(opened: Desk) -> Any:

@@ -27,7 +27,7 @@ PROJECT = Path(__file__).parents[1]
 COMMANDS = (
     "submit", "inbox", "list", "show", "approve", "refuse", "withdraw", "extend", "retry", "hold", "release",
     "holds", "destroy-key", "process", "status", "doctor", "settle", "rollback", "trace", "report",
-    "verify ledger", "verify erasure", "purge plan",
+    "verify ledger", "verify erasure", "purge plan", "purge run",
 )  # fmt: skip
 
 Run = Callable[..., Result]

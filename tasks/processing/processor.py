@@ -117,10 +117,7 @@ class Processor:
             erased = self.params.split.erased
             check(Path(erased) if erased else None, self.desk.keys)
             return [*problems, *self._search_again()]
-        self._check_record()
-        self.repository.refuse_changes(self.purge().own_changes())
-        checkout.ensure(self.desk, self.root, BY)
-        check(Path(self._erased_list()), self.desk.keys)
+        self._admit()
         try:
             self.purge().delete_flow_runs_of_duplicates()
         except ExpungeError as error:
@@ -132,13 +129,45 @@ class Processor:
         problems += self._next_batch()
         problems += self._search_again()
         problems += self._waiting_for_a_person(problems)
-        try:
-            self._anchor_tail()
-        except (ExpungeError, OSError) as error:
-            problems.append(f"the end of the ledger is not anchored in Git: {error}")
+        problems += self._anchor_tail()
         return problems
 
+    def purge_now(self, request: str) -> list[str]:
+        """Purge a promoted request with its batch, or search again what a store that was down left open.
+
+        Returns
+        -------
+        list of str
+            What a person must see, as of :meth:`process`.
+
+        Raises
+        ------
+        ExpungeError
+            If there is nothing to purge, or as of :meth:`process`.
+        """
+        self._admit()
+        status = self.desk.show(request).state.status
+        if status in {Status.PROMOTED, Status.PURGING, Status.PURGED}:
+            (batch,) = (each for each in in_progress(self.desk) if request in each.names)
+            problems = self._carry_on(batch)
+        elif request in self.purge().open_requests():
+            problems = [*self._search_again()]
+        elif status is Status.CLOSED:
+            raise ExpungeError(f"request {request} is closed, and no store is left to be searched")
+        else:
+            raise ExpungeError(
+                f"request {request} is {status}; its purge follows its promotion: expunge process"
+            )
+        return [*problems, *self._anchor_tail()]
+
     # before anything is decided
+
+    def _admit(self) -> None:
+        """See that the ledger, the checkout and the list of what was erased are what they have to be."""
+        self._check_record()
+        self.repository.refuse_changes(self.purge().own_changes())
+        checkout.ensure(self.desk, self.root, BY)
+        check(Path(self._erased_list()), self.desk.keys)
 
     def _mend_split(self) -> Iterator[str]:
         """Run stage ``split`` again where a batch was cut short while DVC had its outputs half away.
@@ -148,10 +177,7 @@ class Processor:
         if not in_progress(self.desk) or all(path.exists() for path in production.SPLIT_OUTPUTS):
             return
         try:
-            self._check_record()
-            self.repository.refuse_changes(self.purge().own_changes())
-            checkout.ensure(self.desk, self.root, BY)
-            check(Path(self._erased_list()), self.desk.keys)
+            self._admit()
         except ExpungeError:
             return
         self.log("data/split is incomplete; its stage is run again")
@@ -194,13 +220,16 @@ class Processor:
         tail = self.desk.ledger.after(marked - 1)
         check_chain(tail, marks, Head(marked - 1, tail[0].previous) if tail and marked > 1 else None)
 
-    def _anchor_tail(self) -> None:
+    def _anchor_tail(self) -> Iterator[str]:
         """Anchor the head in a commit, if anything was written since the last one."""
-        head = self.desk.ledger.head()
-        anchored = self.repository.last_anchor()
-        if head.seq and anchored != head:
-            trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
-            self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
+        try:
+            head = self.desk.ledger.head()
+            anchored = self.repository.last_anchor()
+            if head.seq and anchored != head:
+                trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
+                self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
+        except (ExpungeError, OSError) as error:
+            yield f"the end of the ledger is not anchored in Git: {error}"
 
     def _waiting_for_a_person(self, told: Sequence[str]) -> Iterator[str]:
         """Tell from the first minute of what nothing but a person can bring on, unless it was told before."""

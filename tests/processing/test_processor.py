@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.params import load
 from tasks.engine.weights import tensor_digest
 from tasks.erasure.purge import Purge, verify
@@ -142,6 +142,29 @@ def test_nothing_is_begun_with_uncommitted_code(checkout: Checkout) -> None:
     checkout.repository.append("tasks/train.py", "# changed\n")
     with pytest.raises(ExpungeError, match=r"tasks/train\.py differs from the last commit"):
         checkout.process()
+
+
+def test_a_purge_can_be_asked_for_by_itself(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = checkout.submit(*names(0, 1)).id
+    with pytest.raises(ExpungeError, match=f"{request} is validated; its purge follows its promotion"):
+        checkout.processor(quick).purge_now(request)
+
+    def down(self: Purge, requests: Any) -> Any:
+        raise UnavailableError("the remote does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Purge, "carry_out", down)
+        (problem,) = checkout.process(quick)
+    assert problem.endswith("waits: the remote does not answer")
+    assert checkout.processor(quick).purge_now(request) == []
+    assert checkout.kinds(request) == LIFE
+    assert checkout.repository.git("status", "--porcelain", "-uno") == ""
+    with pytest.raises(ExpungeError, match=f"{request} is closed, and no store is left to be searched"):
+        checkout.processor(quick).purge_now(request)
+    with pytest.raises(ExpungeError, match="is not in the ledger"):
+        checkout.processor(quick).purge_now("20260101-00000000")
 
 
 def test_the_chain_falls_back_to_retraining(checkout: Checkout, quick: Any) -> None:
