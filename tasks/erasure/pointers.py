@@ -133,9 +133,16 @@ def _in_working_tree(root: Path) -> Iterator[Path]:
         folders[:] = [
             each
             for each in folders
-            if each not in {".git", ".dvc"} and not Path(folder, each, "pyvenv.cfg").exists()
+            if each not in {".git", ".dvc"} and not _is_environment(Path(folder, each))
         ]
         yield from (Path(folder, file) for file in sorted(files) if file.endswith(".dvc"))
+
+
+def _is_environment(folder: Path) -> bool:
+    try:
+        return (folder / "pyvenv.cfg").exists()
+    except OSError:  # it may not be entered, and the walk passes over it too
+        return False
 
 
 def renewed(

@@ -183,8 +183,12 @@ class Processor:
         self.log("data/split is incomplete; its stage is run again")
         try:
             self.run("split", {})
-        except ExpungeError as error:
-            yield f"data/split is incomplete and cannot be made again: {error}"
+        except ExpungeError as error:  # its text may name files
+            (batch, *_) = in_progress(self.desk)
+            steplog.write(batch.id, str(error))
+            self.tell(f"data/split: {error}")
+            why = f"expunge show {batch.names[0]} tells why"
+            yield f"data/split is incomplete and cannot be made again; {why}"
 
     def _take_in(self) -> Iterator[str]:
         """Take what lies in the inbox, and resolve what was received while the data could not be read."""

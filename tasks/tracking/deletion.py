@@ -29,7 +29,7 @@ from tasks.tracking.model_registry import ALIAS, MODEL_ID, WEIGHTS, Models, asks
 from tasks.tracking.store import KEY
 
 VERSION, MODEL, ARTIFACTS = "registered version", "logged model", "artifacts"
-PER_SAMPLE = ("tables/losses.csv",)
+PER_SAMPLE = ("tables/losses.csv", "tables/verdict.json")
 """Artifacts of runs that are deleted with void data; the others hold figures of whole sets."""
 
 

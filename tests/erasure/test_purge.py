@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -17,8 +17,10 @@ from PIL import Image
 
 from tasks.core.files import digest
 from tasks.core.params import load
+from tasks.erasure import search
 from tasks.erasure.checklist import Checklist, Outcome
 from tasks.erasure.fingerprints import Contents
+from tasks.erasure.pointers import read_pointers
 from tasks.erasure.purge import Purge, verify
 from tasks.erasure.search import find
 from tasks.erasure.stores.dvc import DvcCache, Objects
@@ -304,8 +306,7 @@ def test_work_on_another_branch_keeps_what_it_needs(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointer", "path"),
-    [("data/images", "data/images/"), ("data/all", "data/all/images"), ("data/all", "data/all/images/")],
+    ("pointer", "path"), [("data/images", "data/images/"), ("data/all", "data/all/images/")]
 )
 def test_the_right_pointer_is_brought_up_to_date(
     project: Project, tmp_path: Path, pointer: str, path: str
@@ -408,6 +409,42 @@ def test_an_unreadable_folder_is_named(project: Project) -> None:
     checklist = project.purge().carry_out([request])
     assert Outcome.NOT_SEARCHED in outcomes(checklist, "workspace")
     Path("data/secret").chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_entered_ends_no_search_for_pointers(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``Path.exists`` is for whoever may not enter the folder, and is not root."""
+    there = Path.exists
+
+    def exists(path: Path, **options: bool) -> bool:
+        if "secret" in path.parts[:-1]:
+            raise PermissionError(13, "Permission denied", str(path))
+        return there(path, **options)
+
+    Path("data/secret").mkdir()
+    before = read_pointers(project.root)
+    monkeypatch.setattr(Path, "exists", exists)
+    assert read_pointers(project.root) == before
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_gone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = search._opened
+
+    def guarded(path: Path) -> BinaryIO:
+        if path.name == "private.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path)
+
+    request = project.promoted(GONE)
+    shutil.copy(Path("data/images", GONE), "data/private.png")
+    monkeypatch.setattr(search, "_opened", guarded)
+    checklist = project.purge().carry_out([request])
+    assert Outcome.NOT_SEARCHED in outcomes(checklist, "workspace")
+    assert not verify(project.purge(), [project.record(request, checklist)]).holds
+    assert names_nobody(checklist)
 
 
 def test_a_twin_that_stays_is_no_trace(project: Project) -> None:

@@ -96,6 +96,28 @@ def test_erased_samples_that_are_back_raise_an_alarm(checkout: Checkout, quick: 
     assert alarm.startswith("1 erased sample(s) are in data/split again")
 
 
+def test_a_split_that_cannot_be_made_again_is_told_without_a_name(
+    checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = checkout.submit(*names(0, 1)).id
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processing.Processor, "_decide", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkout.process(quick)
+    Path("data/split/images.npy").unlink()
+
+    def broken(target: str, tags: Any) -> str:
+        raise ExpungeError("data/images/train/0/002.png is damaged")
+
+    problems = checkout.process(broken)
+    assert f"data/split is incomplete and cannot be made again; expunge show {request} tells why" in problems
+    assert "002.png" not in " ".join(problems)
+
+
 def test_small_requests_are_judged_together_and_a_change_is_told(checkout: Checkout, quick: Any) -> None:
     for number in range(3):
         checkout.submit(*names(number, *range(7)))

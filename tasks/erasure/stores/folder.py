@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from tasks.erasure.found import Found
+from tasks.erasure.found import Found, Unread
 from tasks.erasure.search import Asked, find, named, sought_of
 from tasks.erasure.stores import Hit
 
@@ -52,7 +52,9 @@ class Folder:
                 if by_name.by_end:  # below the folder itself it may be a name as it is
                     by_name = named(path.relative_to(self.path).as_posix(), sought)
                 found = find(path, sought) if stat.S_ISREG(path.lstat().st_mode) else Found()
-                self.partly.update(map(str, found.unread))
+                if found.unread.get(Unread.UNREADABLE):
+                    self.unread[str(path)] = str(Unread.UNREADABLE)
+                self.partly.update(str(kind) for kind in found.unread if kind is not Unread.UNREADABLE)
                 if by_name and not by_name.by_end:
                     yield Hit(self.name, str(path), "has the name of a sample")
                 elif found:
