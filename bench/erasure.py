@@ -128,15 +128,19 @@ def ledger(folder: Path, sizes: Sequence[int]) -> Iterator[Row]:
     """Idle ``process``, ``submit`` and ``status`` with many closed requests, and the bytes of each."""
     root = project(folder, images=1_000)
     start = imports(root, "tasks.cli", "tasks.requests.desk", "tasks.requests.catalogue")
-    heavy = imports(root, "tasks.cli", "tasks.processing.processor", "tasks.processing.attention")
+    heavy = {
+        "process": imports(root, "tasks.cli", "tasks.processing.processor"),
+        "status": imports(root, "tasks.cli", "tasks.processing.attention"),
+    }
     closed = 0
     for size in sizes:
         fill(root, size - closed)
         closed = size
         for what, arguments in (("process", ()), ("status", ("--no-reconcile",))):
             seconds, memory, _ = command(root, "-m", "tasks.cli", what, *arguments)
+            spent = heavy[what]
             yield Row(
-                f"idle {what}, closed requests", size, seconds - heavy, memory, f"imports {heavy:.1f} s"
+                f"idle {what}, closed requests", size, seconds - spent, memory, f"imports {spent:.1f} s"
             )
         request = folder / "request.json"
         request.write_text(json.dumps(submission([f"train-0.parquet#{closed % 900}"])))
