@@ -247,7 +247,7 @@ def open_desk(root: Path) -> Desk:
 
 def names(folder: Path, sizes: Sequence[int]) -> Iterator[Row]:
     """A request that names very many samples."""
-    root = project(folder, images=max(sizes) + 1_000)
+    root = project(folder, images=max(sizes) * 5 // 4)  # a tenth of them are test images
     start = imports(root, "tasks.cli", "tasks.requests.desk", "tasks.requests.catalogue")
     for size in sizes:
         request = folder / "request.json"
