@@ -311,7 +311,7 @@ def project(folder: Path, *, images: int, remote: bool = False) -> Path:
     }  # fmt: skip
     override(root / "params.yaml", values)
     load(root / "params.yaml")
-    (root / ".gitignore").write_text("__pycache__/\n/.expunge/\n/data/bench/\n/mlflow.db*\n")
+    (root / ".gitignore").write_text("__pycache__/\n/.expunge/\n/data/bench/\n/bench.log\n/mlflow.db*\n")
     run = environment(root)
     for line in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(line, cwd=root, env=run, check=True, capture_output=True)

@@ -11,8 +11,7 @@ from tasks.requests.catalogue import Catalogue, forms
 from tasks.requests.keys import reference
 from tasks.requests.ledger import Writer
 from tasks.requests.parsing import Parsed
-from tasks.requests.record import Record, own_events
-from tasks.requests.request import Recognition
+from tasks.requests.record import Record
 from tasks.requests.schema import Named, Problem, SubmissionError
 from tasks.requests.standing import Row
 from tasks.requests.states import FRUITLESS, PURGES, Status
@@ -81,10 +80,8 @@ def same(record: Record, writer: Writer, ids: frozenset[str], request: str) -> s
     for row in writer.rows(only_open=True):
         if row.samples != len(ids) or row.first or row.request == request:
             continue
-        if (key := record.key_if_there(row.request)) is None:
-            continue
-        known = Recognition.of_all(own_events(writer, row.request), key)
-        if all(map(known.means, ids)):
+        known = record.recognition(writer, row.request)
+        if known is not None and all(map(known.means, ids)):
             return row.request
     return None
 
@@ -160,5 +157,5 @@ def _refuse_what_leaves_nothing(record: Record, writer: Writer, ids: set[str], c
 def _asked_by_open(record: Record, writer: Writer, ids: Iterable[str]) -> Iterator[str]:
     names = list(ids)
     for row in writer.rows(only_open=True):
-        if row.samples and not row.first and (key := record.key_if_there(row.request)):
-            yield from Recognition.of_all(own_events(writer, row.request), key).among(names)
+        if row.samples and not row.first and (known := record.recognition(writer, row.request)):
+            yield from known.among(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from tasks.requests.events import TRANSITIONS, Fact
 from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger, Writer
-from tasks.requests.request import Request
+from tasks.requests.request import Recognition, Request
 from tasks.requests.settings import Settings
 from tasks.requests.standing import Row
 from tasks.requests.states import history
@@ -36,6 +36,7 @@ class Record:
     keys: KeyStore
     settings: Settings
     clock: Callable[[], datetime] = now
+    _recognitions: dict[str, Recognition] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, settings: Settings, environ: Mapping[str, str], root: Path) -> Self:
@@ -69,6 +70,17 @@ class Record:
             return self.keys.load(name)
         except ExpungeError:
             return None
+
+    def recognition(self, writer: Writer, request: str) -> Recognition | None:
+        """Return what tells all samples of a request that is resolved; ``None`` if its key is lost.
+
+        It never changes from then on, so it is read once, however many submissions are compared with it.
+        """
+        if request not in self._recognitions:
+            if (key := self.key_if_there(request)) is None:
+                return None
+            self._recognitions[request] = Recognition.of_all(own_events(writer, request), key)
+        return self._recognitions[request]
 
     # the mark beside the keys
 

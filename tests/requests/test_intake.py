@@ -13,6 +13,8 @@ from tasks.requests import pending
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import check_chain
 from tasks.requests.desk import Desk
+from tasks.requests.ledger import Writer
+from tasks.requests.record import own_events
 from tasks.requests.request import Request
 from tests.requests.conftest import LIFE, Clock, go_on, row_of, submission, submit, without
 
@@ -503,3 +505,18 @@ def test_the_record_of_a_submission_speaks_of_nobody_else(desk: Desk, catalogue:
     told = json.dumps([event.as_json() for event in behind.events])
     assert "crm:4711" not in told
     assert first.id in told  # by its id alone
+
+
+def test_a_submission_reads_no_open_request_a_second_time(
+    desk: Desk, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a full inbox costs the square of its files."""
+    read: list[str] = []
+
+    def counted(writer: Writer, name: str) -> Request:
+        read.append(name)
+        return own_events(writer, name)
+
+    monkeypatch.setattr("tasks.requests.record.own_events", counted)
+    requests = [submit(desk, catalogue, samples={"index": [row]}).id for row in range(6)]
+    assert sorted(read) == sorted(requests[:-1])
