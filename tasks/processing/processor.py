@@ -185,8 +185,7 @@ class Processor:
             self.run("split", {})
         except ExpungeError as error:  # its text may name files
             (batch, *_) = in_progress(self.desk)
-            steplog.write(batch.id, str(error))
-            self.tell(f"data/split: {error}")
+            self._set_aside(batch, str(error))
             why = f"expunge show {batch.names[0]} tells why"
             yield f"data/split is incomplete and cannot be made again; {why}"
 
@@ -290,12 +289,15 @@ class Processor:
                 return [self._fail(batch, error)]
         return []
 
+    def _set_aside(self, batch: Batch, text: str) -> None:
+        """Keep a text that may name files out of every record: in a log of this checkout, and told here."""
+        steplog.write(batch.id, text)
+        self.tell(f"{batch.id}: {text}")
+
     def _fail(self, batch: Batch, error: Exception) -> str:
         """Record that a step failed: a code in the ledger, the text in a log of this checkout."""
         known = isinstance(error, ExpungeError | OSError)
-        text = str(error) if known else traceback.format_exc()
-        steplog.write(batch.id, text)
-        self.tell(f"{batch.id}: {text}")
+        self._set_aside(batch, str(error) if known else traceback.format_exc())
         code, step = _code(error), str(batch.status)
         if batch.status in UNDONE:  # later there is no way but on, and every run tries again
             own = {name: {"code": code} for name in batch.names}

@@ -168,7 +168,5 @@ def _catch(writer: Writer, request: str, hold: str, placed: facts.HoldPlaced) ->
 
 
 def _names_one_of(record: Record, writer: Writer, row: Row, ids: Sequence[str]) -> bool:
-    key = record.key_if_there(row.request) if row.samples else None
-    if key is None:
-        return False
-    return bool(Recognition.of_all(own_events(writer, row.request), key).among(ids))
+    known = record.recognition(writer, row.request) if row.samples else None
+    return known is not None and bool(known.among(ids))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -15,6 +13,7 @@ from typing import TypeVar
 from tasks.requests import events as facts
 from tasks.requests.chain import Event, latest
 from tasks.requests.events import Fact, OfBatch
+from tasks.requests.keys import references
 from tasks.requests.schema import Problem
 from tasks.requests.states import ENDED, NEXT, State
 
@@ -177,11 +176,16 @@ class Recognition:
         The request's.
     wanted
         Keyed digests of ids, each a :func:`tasks.requests.keys.reference` of kind ``id``.
+
+    Attributes
+    ----------
+    digest
+        Returns the keyed digest of an id.
     """
 
     def __init__(self, key: bytes, wanted: Iterable[str]) -> None:
         self._wanted = frozenset(wanted)
-        self._state = hmac.new(key, digestmod=hashlib.sha256)
+        self.digest = references(key, "id")
 
     @classmethod
     def of_all(cls, request: Request, key: bytes) -> Recognition:
@@ -196,12 +200,6 @@ class Recognition:
     def means(self, sample_id: str) -> bool:
         """Whether a sample is meant."""
         return self.digest(sample_id) in self._wanted
-
-    def digest(self, sample_id: str) -> str:
-        """Return the keyed digest of an id."""
-        state = self._state.copy()
-        state.update(b"id\0" + sample_id.encode())
-        return state.hexdigest()
 
     def among(self, ids: Iterable[str]) -> list[str]:
         """Return those of some ids that are meant, in their order."""
