@@ -306,7 +306,8 @@ def test_work_on_another_branch_keeps_what_it_needs(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pointer", "path"), [("data/images", "data/images/"), ("data/all", "data/all/images/")]
+    ("pointer", "path"),
+    [("data/images", "data/images/"), ("data/all", "data/all/images"), ("data/all", "data/all/images/")],
 )
 def test_the_right_pointer_is_brought_up_to_date(
     project: Project, tmp_path: Path, pointer: str, path: str

@@ -102,6 +102,8 @@ def test_three_requests_from_the_inbox_to_the_certificate(sites: tuple[Site, Mlf
         "cannot-be-reached",
         "not-opened",  # the scores: arrays of numbers that no image is recognised in
     }
+    versions_gone = [each["outcome"] for each in found["stores"] if each["scope"].startswith("versions ")]
+    assert versions_gone == ["deleted"]
     searched = {store for store, outcome in results if outcome == "nothing-found"}
     assert searched >= {"workspace", "DVC cache", "DVC remote storage", "Prefect", "Git history"}
 
