@@ -8,6 +8,7 @@ say was made here belongs to this repository.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ PER_SAMPLE = frozenset(
     }
 )  # fmt: skip
 """Names of outputs that hold something of every sample, or know all of them."""
+
+OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
+"""What the command of a stage of the project's own has in it, however it is wrapped."""
 
 WORKSPACE = "workspace"
 RUN_CACHE = "run cache"
@@ -90,6 +94,11 @@ class _Run:
         """MD5s of its outputs."""
         return frozenset(bare(md5) for _, md5 in self.outs if md5)
 
+    def is_ours(self, source: str) -> bool:
+        """Whether it is one of the project's own stages, or reads or makes the source."""
+        places = (path for path, _ in (*self.deps, *self.outs))
+        return bool(OWN_STAGE.search(self.cmd)) or any(_tells_of(path, source) for path in places)
+
 
 @dataclass
 class Lineage:
@@ -101,12 +110,17 @@ class Lineage:
         Its own.
     entries
         By store, its own entries of the run cache and the MD5s that each names.
+    outs
+        By MD5, paths of what its stages made of samples: the project's own stages, and those that read the
+        source or what such a stage made.
     others
-        MD5s of what the run caches say that others made.
+        MD5s of what others made: other projects, as the run caches say, and stages of this repository that
+        read nothing of the samples, such as a download.
     """
 
     runs: list[_Run] = field(default_factory=list)
     entries: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    outs: dict[str, set[str]] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
 
     @classmethod
@@ -163,16 +177,19 @@ class Lineage:
                 own |= run.made
                 paths |= {name for name, _ in run.outs}
         found.others = {md5 for run in pending.values() for md5 in run.made}
+        found._sort_out({bare(pointer.md5) for pointer in pointers.of(source)}, source)
         return found
 
-    @property
-    def outs(self) -> dict[str, set[str]]:
-        """Paths of everything that this repository's stages made, by MD5."""
-        found: dict[str, set[str]] = {}
-        for run in self.runs:
-            for path, md5 in run.outs:
-                found.setdefault(bare(md5), set()).add(path)
-        return found
+    def _sort_out(self, of_source: Collection[str], source: str) -> None:
+        """Tell what was made of samples from what this repository's stages made of anything else."""
+        derived, rest = set(of_source), self.runs
+        while of_samples := [run for run in rest if run.is_ours(source) or not derived.isdisjoint(run.read)]:
+            rest = [run for run in rest if run not in of_samples]
+            derived |= {md5 for run in of_samples for md5 in run.made}
+            for run in of_samples:
+                for path, md5 in run.outs:
+                    self.outs.setdefault(bare(md5), set()).add(path)
+        self.others |= {md5 for run in rest for md5 in run.made}
 
     def sources(self, source: str) -> set[str]:
         """MD5s under which stages read the source."""

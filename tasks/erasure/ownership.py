@@ -229,6 +229,8 @@ class Ownership:
             return True
         if not md5.endswith(".dir") or store is not self._private or self.tracked_as(md5):
             return False
+        if bare(md5) in self.lineage.others:
+            return False
         return not any(md5 in other.present for other in self.stores if other is not store)
 
     def _is_listed_by_others(self, md5: str, store: Objects) -> bool:

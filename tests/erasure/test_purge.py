@@ -280,6 +280,39 @@ def test_a_second_data_set_with_the_same_names_stays_and_stops_no_later_purge(pr
     assert images_of(project.root / "data/second") == before
 
 
+def test_what_other_stages_made_of_something_else_stays(project: Project, tmp_path: Path) -> None:
+    """Annotations and a second data set that the user's own stages brought; one image is the erased one."""
+    ids = "".join(f"{name},x\n" for name in sorted(images_of(project.root / "data/images")))
+    (tmp_path / "elsewhere.csv").write_text(ids)
+    write_images(tmp_path / "elsewhere", seed=7)
+    shutil.copy(project.root / "data/images" / GONE, tmp_path / "elsewhere" / GONE)
+    stages = {"annotations": ("cp", "data/annotations.csv"), "second": ("cp -r", "data/second")}
+    for (stage, (copy, out)), origin in zip(stages.items(), ("elsewhere.csv", "elsewhere"), strict=True):
+        command = f"{copy} {tmp_path / origin} {out}"
+        project.repository.dvc("stage", "add", "--quiet", "--run", "--name", stage, "--outs", out, command)
+    project.repository.commit("what other stages bring")
+    project.repository.dvc("push", "--quiet", "--run-cache")
+    data = files(project.root / "data")
+    before = {name: data[name] for name in data if name.startswith(("annotations", "second"))}
+    for name in (GONE, OTHER):
+        request = project.promoted(name)
+        checklist = project.purge().carry_out([request])
+        project.record(request, checklist)
+        for store in ("DVC cache", "DVC remote store"):
+            assert Outcome.KEPT_REPORTED in outcomes(checklist, store)
+        assert names_nobody(checklist)
+    now = files(project.root / "data")
+    assert {name: now.get(name) for name in before} == before
+    for folder in (project.root / ".dvc/cache/files", None):
+        shutil.rmtree(project.root / "data/second")
+        (project.root / "data/annotations.csv").unlink()
+        project.repository.dvc("checkout" if folder else "pull", "--quiet", *stages)
+        now = files(project.root / "data")
+        assert {name: now.get(name) for name in before} == before
+        if folder:
+            shutil.rmtree(folder)
+
+
 def test_work_on_another_branch_keeps_what_it_needs(project: Project) -> None:
     """Its list names the erased image, and one that is only there: a list without the erased one is kept."""
     project.repository.git("checkout", "--quiet", "-b", "side")
