@@ -79,10 +79,13 @@ def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity
     row_of = {name: row for row, name in enumerate(ids)}
     leaving: set[int] = set()
     unknown: list[Request] = []
+    gone: set[str] = set()
     for request in requests:
         names = meant(request, desk.keys, row_of, remaining=False)
         leaving.update(row_of[name] for name in names)
-        if len(names) < len(request.digests.get("id", ())):
+        if desk.key_if_there(request.id) is None:
+            gone.update(desk.keys.names(request.id) or ())
+        elif len(names) < len(request.digests.get("id", ())):
             unknown.append(request)
     staying = [row for row in range(len(ids)) if row not in leaving]
     pixels, twin_pixels = _apart(looks.pixels, leaving, staying)
@@ -92,9 +95,9 @@ def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity
     ]
     files = set(looks.files(leaving, section).values()) - set(looks.files(twins, section).values())
     sources = looks.split.samples.sources
-    wanted = wanted_of(requests, desk)
+    wanted = wanted_of(requests, desk, in_the_clear=True)
     clear = Sought.of_samples(
-        [name for row in leaving for name in (ids[row], sources[row])],
+        [*gone, *(name for row in leaving for name in (ids[row], sources[row]))],
         pixels,
         pictures,
         files,
@@ -166,8 +169,15 @@ def _apart(looks: Sequence[str], leaving: Iterable[int], staying: Iterable[int])
     return asked - shared, shared
 
 
-def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
+def wanted_of(requests: Sequence[Request], desk: Desk, *, in_the_clear: bool = False) -> list[Wanted]:
     """Return what the ledger has to recognise the samples of requests by.
+
+    Parameters
+    ----------
+    requests, desk
+        The requests, and where they are kept.
+    in_the_clear
+        Whether the samples are known otherwise, so that nothing rests on keys.
 
     Raises
     ------
@@ -184,7 +194,7 @@ def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
     destroys = desk.settings.superseded == "destroy"
     return [
         Wanted(
-            key=desk.keys.load(request.id),
+            key=b"" if in_the_clear else desk.keys.load(request.id),
             names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
             pixels=_content(request, "pixels"),
             pictures=_content(request, "picture"),

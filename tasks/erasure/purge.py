@@ -83,11 +83,10 @@ class Purge:
 
     def waiting_for_release(self, requests: Sequence[Request]) -> dict[str, str]:
         """Requests that share samples with what is on legal hold, and with which hold."""
-        holds = list(self.desk.held_samples())
-        if not holds:
+        if not self.desk.holds() and not any(row.held for row in self.desk.ledger.rows(only_open=True)):
             return {}
         images = self._source()
-        kept = {name: set(recognition.among(images.sample_ids)) for name, recognition in holds}
+        kept = dict(self.desk.held_samples(frozenset(images.sample_ids)))
         return {
             request.id: name
             for request in requests

@@ -17,7 +17,10 @@ from tasks.requests.desk import Desk
 from tasks.requests.high_water import check
 from tasks.requests.signing import signing_key
 from tasks.requests.standing import Row
-from tasks.requests.states import Status
+from tasks.requests.states import UNDONE, Status
+
+FINAL = frozenset(Status) - UNDONE - {Status.FAILED}
+"""From here on a request can be neither refused nor withdrawn."""
 
 
 def what_needs_a_person(
@@ -43,7 +46,7 @@ def what_needs_a_person(
         partial(_elsewhere, desk, root),
         partial(_signing, desk),
         partial(_kept_out, desk, params),
-        partial(_holds, desk),
+        partial(lost_holds, desk),
     )
     for look in looks:
         found += _guarded(look)
@@ -67,7 +70,22 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
         lost = f"{name} is received, and what it named is lost"
         yield f"{lost}: have it submitted again, then expunge refuse {row.request}"
     if row.samples and not desk.keys.exists(row.request):
-        yield f"{name}: its key is lost; restore it from the backup of the keys, or refuse it"
+        yield lost_key(row)
+
+
+def lost_key(row: Row) -> str:
+    """Say that the key of a request is lost, and what is to be done."""
+    restore = f"request {row.request}: its key is lost; restore it from the backup of the keys"
+    return restore if row.status in FINAL else f"{restore}, or: expunge refuse {row.request}"
+
+
+def lost_holds(desk: Desk) -> list[str]:
+    """Say of which holds nobody can tell what they protect, and what is to be done."""
+    return [
+        f"{hold}: its key is lost, so nobody can tell what this hold protects, and no purge goes on; "
+        f"restore it from the backup of the keys, or: expunge release {hold}"
+        for hold in desk.lost_holds()
+    ]
 
 
 def _elsewhere(desk: Desk, root: Path) -> list[str]:
@@ -86,14 +104,6 @@ def _kept_out(desk: Desk, params: Params) -> list[str]:
         return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
     check(Path(params.split.erased), desk.keys)
     return []
-
-
-def _holds(desk: Desk) -> list[str]:
-    return [
-        f"{hold.id}: its key is lost, so no purge can tell what it protects; restore it"
-        for hold in desk.holds()
-        if hold.placed.samples and not desk.keys.exists(hold.id)
-    ]
 
 
 def _guarded(look: Callable[[], list[str]]) -> list[str]:

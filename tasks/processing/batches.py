@@ -57,6 +57,10 @@ class Batch:
         """SHA-256 over the ids of the requests: whoever leaves the batch changes it."""
         return hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()
 
+    def free(self) -> Batch:
+        """Return those of its requests that are not on legal hold."""
+        return Batch(self.id, tuple(request for request in self.requests if not request.state.held))
+
     def common(self, fact: type[F]) -> F | None:
         """Return what the batch's last event of a kind tells."""
         return self.requests[0].common(fact)

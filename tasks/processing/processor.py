@@ -23,9 +23,9 @@ from tasks.core.params import Params, in_use, load
 from tasks.erasure.checklist import Checklist
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointer import why_it_comes_back
-from tasks.erasure.purge import Purge, purgeable
+from tasks.erasure.purge import DUE, Purge, purgeable
 from tasks.metrics.pooled import Moments
-from tasks.processing import checkout, parameters, pooling, production, steplog
+from tasks.processing import attention, checkout, parameters, pooling, production, steplog
 from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
 from tasks.processing.dvc_repro import StageFailedError
@@ -236,7 +236,10 @@ class Processor:
 
     def _waiting_for_a_person(self, told: Sequence[str]) -> Iterator[str]:
         """Tell from the first minute of what nothing but a person can bring on, unless it was told before."""
+        yield from attention.lost_holds(self.desk)
         for row in self.desk.rows(only_open=True):
+            if row.status in DUE and not row.held and not self.desk.keys.can_name(row.request):
+                yield attention.lost_key(row)
             if row.status is Status.FAILED and not any((row.batch or row.request) in line for line in told):
                 yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
 
@@ -247,12 +250,8 @@ class Processor:
                 self.log(f"no further batch while {batch.id} is {batch.status}")
                 return []
         ready = [row for row in self.desk.ready() if self.desk.keys.exists(row.request)]
-        lost = [row.request for row in self.desk.ready() if not self.desk.keys.exists(row.request)]
-        problems = [
-            f"request {name}: its key is lost, so nobody can tell what it names; restore it from the "
-            f"backup of the keys, or: expunge refuse {name}"
-            for name in lost
-        ]
+        lost = [row for row in self.desk.ready() if not self.desk.keys.exists(row.request)]
+        problems = [attention.lost_key(row) for row in lost]
         chosen = choose(ready, self.desk.settings, self.desk.clock())
         if chosen and (refusal := self._why_not_to_be_erased()):
             return [*problems, f"the next batch waits: {refusal}"]
@@ -307,9 +306,16 @@ class Processor:
         return problem
 
     def _retry(self, batch: Batch) -> Batch | None:
-        """Try a failed batch again; once it has failed too often, take it apart, or wait for a person."""
-        if batch.count(facts.Failed) <= self.desk.settings.retries:
-            return batch.record(self.desk, None, facts.Retried, {name: {"by": BY} for name in batch.names})
+        """Try a failed batch again, but for what is on hold.
+
+        Once it has failed too often, take it apart, or wait for a person.
+        """
+        free = batch.free()
+        if not free.requests:
+            self.log(f"{batch.id} failed and is on legal hold; another try waits for its release")
+            return None
+        if free.count(facts.Failed) <= self.desk.settings.retries:
+            return free.record(self.desk, None, facts.Retried, {name: {"by": BY} for name in free.names})
         if len(batch.requests) > 1 and batch.requests[0].state.before in UNDONE:
             self._take_apart(batch)
         else:
@@ -319,11 +325,15 @@ class Processor:
         return None
 
     def _take_apart(self, batch: Batch) -> None:
-        """Carry out the halves of a batch apart from each other: one request does not stop the others."""
+        """Carry out the halves of a batch apart from each other: one request does not stop the others.
+
+        What is on hold is of no batch from then on, and of the next one once it is released.
+        """
         self.log(f"{batch.id} failed {batch.count(facts.Failed)} times; its halves are carried out apart")
         batch.record(self.desk, None, facts.Unbatched)
-        middle = len(batch.names) // 2
-        for half in (batch.names[:middle], batch.names[middle:]):
+        names = batch.free().names
+        middle = len(names) // 2
+        for half in filter(None, (names[:middle], names[middle:])):
             open_batch(self.desk, half, checkout.name_of(self.root))
 
     # running
@@ -555,6 +565,7 @@ class Processor:
             return self._start(batch)
         decision = Decision(audit.decision)
         if decision is Decision.PROMOTE:
+            self._samples(batch)  # that it can still be told which they are: later there is no way but on
             self._register(batch, audit)  # while it can still be taken back, for MLflow may be down
             return batch.record(self.desk, None, facts.Promoting)
         if decision is not Decision.FAIL:
@@ -680,8 +691,9 @@ class Processor:
         ready = purgeable(batch.requests)
         waiting = purge.waiting_for_release(ready)
         for name, holder in waiting.items():
-            self.log(f"request {name} shares samples with {holder}, which is on legal hold; its purge waits")
-        part = Batch(batch.id, tuple(request for request in ready if request.id not in waiting))
+            self.log(f"request {name} may share samples with {holder}, a legal hold; its purge waits")
+        named = [request for request in ready if self.desk.keys.can_name(request.id)]
+        part = Batch(batch.id, tuple(request for request in named if request.id not in waiting))
         if not part.requests:
             return None
         if part.status is Status.PROMOTED:  # from here on nobody can hold them

@@ -6,7 +6,7 @@ whichever way it arrives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +21,7 @@ from tasks.requests.holds import StandingHold
 from tasks.requests.intake import Receipt
 from tasks.requests.ledger import Writer
 from tasks.requests.record import Record
-from tasks.requests.request import ID, Recognition, Request, new_id
+from tasks.requests.request import ID, Request, new_id
 from tasks.requests.standing import Row
 from tasks.requests.states import Status
 
@@ -179,15 +179,13 @@ class Desk(Record):
         """Return the standing holds that have not been lifted."""
         return holds.standing(self, writer)
 
-    def held_samples(self) -> Iterator[tuple[str, Recognition]]:
-        """Name and samples of every hold that stands: of open requests, and for samples as such.
+    def held_samples(self, ids: Collection[str]) -> Iterator[tuple[str, set[str]]]:
+        """Name every hold that stands and which of some ids it protects: all, where nobody can tell."""
+        return holds.held_samples(self, ids)
 
-        Raises
-        ------
-        ExpungeError
-            If the key of one is lost: then nothing may be purged that it could protect.
-        """
-        return holds.held_samples(self)
+    def lost_holds(self) -> list[str]:
+        """Return the holds of which nobody can tell any more what they protect."""
+        return holds.lost(self)
 
     # questions
 

@@ -14,6 +14,7 @@ from tasks.core.errors import ExpungeError
 from tasks.requests import events as facts
 from tasks.requests.keys import reference
 from tasks.requests.ledger import Writer
+from tasks.requests.naming import meant
 from tasks.requests.record import Record, own_events
 from tasks.requests.request import Recognition, new_id
 from tasks.requests.standing import Row
@@ -49,6 +50,7 @@ def place(
     digests: list[str] = []
     if ids:
         key = record.keys.create(hold)
+        record.keys.keep_names(hold, sorted(set(ids)))
         digests = sorted({reference(key, "id", each) for each in ids})
     placed = facts.HoldPlaced(by=by, reason=reason, requester=requester, samples=tuple(digests))
     with record.writing() as writer:
@@ -79,6 +81,7 @@ def lift(record: Record, hold: str, *, by: str, reason: str) -> None:
         for row in writer.rows(only_open=True):
             if row.held and hold in own_events(writer, row.request).holds:
                 _release(writer, row.request, released)
+    record.keys.forget_names(hold)
 
 
 def standing(record: Record, writer: Writer | None = None) -> list[StandingHold]:
@@ -93,36 +96,51 @@ def standing(record: Record, writer: Writer | None = None) -> list[StandingHold]
     return list(found.values())
 
 
-def held_samples(record: Record) -> Iterator[tuple[str, Recognition]]:
-    """Name and samples of every hold that stands: of open requests, and for samples as such.
+def held_samples(record: Record, ids: Collection[str]) -> Iterator[tuple[str, set[str]]]:
+    """Name of every hold that stands, of open requests and for samples as such, and which ids it protects.
 
-    Raises
-    ------
-    ExpungeError
-        If the key of one is lost: then nothing may be purged that it could protect.
+    Where its key is lost the names beside it tell. Without these it could protect anything: what it protects
+    is then all ids, until the key is restored or a person ends the hold.
     """
-    for hold in standing(record):
-        if hold.placed.samples:
-            yield hold.id, Recognition(record.keys.load(hold.id), hold.placed.samples)
-    for row in record.ledger.rows(only_open=True):
-        if row.held and row.samples:
-            yield row.request, Recognition.of_all(record.show(row.request), record.keys.load(row.request))
+    unknown = set(lost(record))
+    for hold in _of_samples(record):
+        yield hold.id, _named_by(record, hold, ids)
+    for name in _held_requests(record):
+        request = record.show(name)
+        yield name, set(ids if name in unknown else meant(request, record.keys, ids, remaining=False))
+
+
+def lost(record: Record) -> list[str]:
+    """Return the holds of which nobody can tell any more what they protect: they keep every purge waiting."""
+    names = [*(hold.id for hold in _of_samples(record)), *_held_requests(record)]
+    return [name for name in names if not record.keys.can_name(name)]
+
+
+def _of_samples(record: Record) -> list[StandingHold]:
+    return [hold for hold in standing(record) if hold.placed.samples]
+
+
+def _held_requests(record: Record) -> list[str]:
+    return [row.request for row in record.ledger.rows(only_open=True) if row.held and row.samples]
+
+
+def _named_by(record: Record, hold: StandingHold, ids: Collection[str]) -> set[str]:
+    if key := record.key_if_there(hold.id):
+        return set(Recognition(key, hold.placed.samples).among(ids))
+    names = record.keys.names(hold.id)
+    return set(ids) if names is None else {name for name in names if name in ids}
 
 
 def catch(record: Record, writer: Writer, request: str, requester: str | None, ids: Collection[str]) -> None:
     """Hold a request that has just come, if standing holds are for it.
 
-    Where the key of a hold is lost, nobody can tell whether it is: then it is held.
+    Where a hold's key and its names are lost, nobody can tell whether it is: then it is held.
     """
     already = own_events(writer, request).holds
     for hold in standing(record, writer):
         placed = hold.placed
-        if placed.requester:
-            touches = placed.requester == requester
-        elif key := record.key_if_there(hold.id):
-            touches = bool(Recognition(key, placed.samples).among(ids))
-        else:
-            touches = bool(ids)
+        by_name = placed.requester is not None
+        touches = placed.requester == requester if by_name else bool(_named_by(record, hold, ids))
         if touches and hold.id not in already:
             _catch(writer, request, hold.id, placed)
 

@@ -124,6 +124,14 @@ class KeyStore:
         """Whether the key is there."""
         return self._path(request).exists()
 
+    def can_name(self, request: str) -> bool:
+        """Whether it can still be told what one names: by its key, or by the names beside it."""
+        try:
+            self.load(request)
+        except ExpungeError:
+            return self.names(request) is not None
+        return True
+
     def destroy(self, request: str) -> None:
         """Overwrite and delete a key; one that is gone already stays gone.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from tasks.core.errors import ExpungeError
 from tasks.requests.keys import KeyStore
 from tasks.requests.request import Recognition, Request
 
@@ -13,7 +14,7 @@ def meant(request: Request, keys: KeyStore, known: Collection[str], *, remaining
 
     While a request is open, its names lie beside its key, so that thousands of requests need not each be held
     against all samples. They count only as far as the ledger's digests confirm them; without them every known
-    id is compared.
+    id is compared. Where the key is lost they are all that is left, and are taken as they are.
 
     Parameters
     ----------
@@ -27,11 +28,16 @@ def meant(request: Request, keys: KeyStore, known: Collection[str], *, remaining
     Raises
     ------
     ExpungeError
-        If the key is lost.
+        If the key is lost, and the names with it.
     """
-    key = keys.load(request.id)
-    recognition = (Recognition.of_remaining if remaining else Recognition.of_all)(request, key)
     names = keys.names(request.id)
+    try:
+        key = keys.load(request.id)
+    except ExpungeError:
+        if names is None:
+            raise
+        return [name for name in names if name in known]
+    recognition = (Recognition.of_remaining if remaining else Recognition.of_all)(request, key)
     asked = request.digests.get("id", frozenset())
     if names is None or not {recognition.digest(name) for name in names} >= asked:
         return recognition.among(known)

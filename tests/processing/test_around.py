@@ -407,13 +407,3 @@ def test_an_edited_ledger_stops_everything_before_anything_is_decided(checkout: 
     with pytest.raises(ExpungeError, match="event 2 was changed"):
         checkout.process(quick)
     assert checkout.kinds(request.id) == ["received", "validated"]
-
-
-def test_a_request_whose_key_is_lost_stops_nobody_else(checkout: Checkout, quick: Any) -> None:
-    lost, other = checkout.submit(*names(0, 1)), checkout.submit(*names(0, 1, 2))
-    checkout.keys.destroy(lost.id)
-    (problem,) = checkout.process(quick)
-    assert f"request {lost.id}: its key is lost" in problem
-    assert checkout.status(other.id) == "closed"
-    checkout.desk.decide(facts.Refused(by="me", reason="nobody can tell what it named"), lost.id)
-    assert checkout.process(quick) == []

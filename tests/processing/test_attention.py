@@ -106,8 +106,14 @@ def test_a_lost_key_is_told_of_a_request_and_of_a_hold(
     for name in (request, hold):
         desk.keys.destroy(name)
     assert told(desk, params) == [
-        f"request {request}: its key is lost; restore it from the backup of the keys, or refuse it",
-        f"{hold}: its key is lost, so no purge can tell what it protects; restore it",
+        (
+            f"request {request}: its key is lost; restore it from the backup of the keys, "
+            f"or: expunge refuse {request}"
+        ),
+        (
+            f"{hold}: its key is lost, so nobody can tell what this hold protects, and no purge goes on; "
+            f"restore it from the backup of the keys, or: expunge release {hold}"
+        ),
     ]
 
 

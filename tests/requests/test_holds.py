@@ -53,10 +53,10 @@ def test_the_samples_of_a_standing_hold_are_protected_before_any_request(
     desk: Desk, catalogue: Catalogue
 ) -> None:
     hold = desk.place_hold(**COURT, ids=THREE)
-    ((name, recognition),) = desk.held_samples()
-    assert (name, recognition.among(catalogue.sources)) == (hold, list(THREE))
+    assert list(desk.held_samples(catalogue.sources)) == [(hold, set(THREE))]
     desk.lift_hold(hold, **OVER)
-    assert list(desk.held_samples()) == []
+    assert list(desk.held_samples(catalogue.sources)) == []
+    assert desk.keys.names(hold) is None
 
 
 def test_the_end_of_a_hold_releases_what_it_alone_held(desk: Desk, catalogue: Catalogue) -> None:
@@ -149,16 +149,31 @@ def test_where_the_key_of_a_hold_is_lost_what_comes_is_held_and_nothing_is_purge
     desk.keys.destroy(hold)
     request = submit(desk, catalogue, samples={"index": [7]})
     assert set(request.holds) == {hold}
-    with pytest.raises(ExpungeError, match=hold):
-        list(desk.held_samples())
+    assert desk.lost_holds() == [hold]
+    assert next(iter(desk.held_samples(catalogue.sources))) == (hold, set(catalogue.sources))
     desk.lift_hold(hold, **OVER)
     assert held(desk, request.id) == [False]
-    assert list(desk.held_samples()) == []
+    assert list(desk.held_samples(catalogue.sources)) == []
+
+
+def test_where_only_its_key_is_lost_a_hold_protects_what_the_names_beside_it_say(
+    desk: Desk, catalogue: Catalogue
+) -> None:
+    hold = desk.place_hold(**COURT, ids=THREE)
+    request = submit(desk, catalogue, samples={"index": [7]})
+    desk.decide(facts.Held(**COURT), request.id)
+    (seven,) = dict(desk.held_samples(catalogue.sources))[request.id]
+    for name in (hold, request.id):
+        (desk.keys.folder / f"{name}.key").unlink()
+    assert desk.lost_holds() == []
+    assert dict(desk.held_samples(catalogue.sources)) == {hold: set(THREE), request.id: {seven}}
+    assert not submit(desk, catalogue, samples={"index": [8]}).holds
 
 
 def test_a_damaged_key_of_a_hold_is_no_hindrance_to_intake(desk: Desk, catalogue: Catalogue) -> None:
     hold = desk.place_hold(**COURT, ids=THREE)
     (desk.keys.folder / f"{hold}.key").write_bytes(b"short")
+    desk.keys.forget_names(hold)
     assert set(submit(desk, catalogue).holds) == {hold}
 
 
@@ -167,7 +182,7 @@ def test_a_request_that_waits_behind_another_is_held_too(desk: Desk, catalogue: 
     hold = desk.place_hold(**COURT, requester="b")
     behind = submit(desk, catalogue, requester="b")
     assert [event.kind for event in behind.events] == ["received", "validated", "behind", "held"]
-    assert {name for name, _ in desk.held_samples()} == {behind.id}
+    assert {name for name, _ in desk.held_samples(catalogue.sources)} == {behind.id}
     desk.decide(facts.Withdrawn(by="me", reason="asked"), first.id)
     assert (row_of(desk, behind).status, row_of(desk, behind).held) == ("validated", True)
     desk.lift_hold(hold, **OVER)
