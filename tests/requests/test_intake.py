@@ -249,8 +249,7 @@ def test_a_hold_while_it_waits_stops_no_resolution_and_protects_its_samples(
     desk.decide(facts.Held(by="dpo", reason="court"), request.id)
     assert {receipt.request.id for receipt in desk.resolve(catalogue)} == {request.id, other.id}
     assert (row_of(desk, request).status, row_of(desk, request).held) == ("validated", True)
-    ((name, recognition),) = desk.held_samples()
-    assert (name, recognition.among(catalogue.sources)) == (request.id, ["train/3.png"])
+    assert list(desk.held_samples(catalogue.sources)) == [(request.id, {"train/3.png"})]
 
 
 def test_standing_holds_catch_what_waits(desk: Desk, catalogue: Catalogue) -> None:
