@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.erasure_effects import in_child
@@ -58,6 +58,9 @@ def one(seed: int, folder: Path, *, real: bool, actions: int | None = None, know
         run = Run(seed)
         try:
             shape = draw(rng)
+            if real:  # by the real clock: nothing can wait for a batch to fill
+                settings = shape.settings | {"requests.batch_size": 1}
+                shape = replace(shape, tracked=rng.random() < 0.5, settings=settings)
             run.shape = str(shape) + (", dvc repro" if real else "")
             progress.write_bytes(pickle.dumps(run))
             project = build(place, shape, rng)

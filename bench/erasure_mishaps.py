@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ class Mishaps(Scene):
         """Somebody changes a setting, and commits it or not."""
         values: dict[str, Any] = self.rng.choice(
             [
-                {"requests.batch_size": self.rng.choice([1, 2, 5])},
+                {"requests.batch_size": 1 if self.dvc else self.rng.choice([1, 2, 5])},
                 {"finetune.recipe.lr": self.rng.choice([0.05, 0.1])},
                 {"requests.approval": self.rng.random() < 0.2},
                 {"report.title": f"Report {self.rng.randrange(100)}"},
@@ -198,15 +199,33 @@ class Mishaps(Scene):
         return "dvc push"
 
     def lose_a_key(self) -> str:
-        """The key of an open request is lost while requests are carried out, then restored."""
-        found = [self.project.home / f"keys/{each}.key" for each in self._open()]
+        """The key of an open request or of a hold is lost while requests are carried out, then restored."""
+        found = [self.project.home / f"keys/{each}.key" for each in [*self._open(), *self.facts.holds]]
         found = [path for path in found if path.exists()]
         if not found:
             return ""
         path = self.rng.choice(found)
-        path.rename(path.with_suffix(".away"))
-        told = f"process, a key is lost: {tell(self.carry_out())}"
-        path.with_suffix(".away").rename(path)
+        lost = [path]
+        if self.rng.random() < 0.5:
+            lost += [each for each in [path.with_suffix(".names")] if each.exists()]
+        for each in lost:
+            each.rename(f"{each}.away")
+        told = f"process, a key is lost{' with its names' if lost[1:] else ''}: {tell(self.carry_out())}"
+        for each in lost:
+            if each.suffix == ".key" or path.stem in [*self._open(), *self.facts.holds]:
+                Path(f"{each}.away").replace(each)
+        return told
+
+    def set_the_clock_back(self) -> str:
+        """The machine's clock jumps back while requests are carried out, then is right again."""
+        rows = Oracle(self.facts).rows
+        if self.dvc or not rows:
+            return ""
+        right, self.time = self.time, self.time - timedelta(days=3)
+        told = f"process, the clock is three days back: {tell(self.carry_out())}"
+        self.time = max(right, self.time)
+        if any(row.at < rows[-1].at for row in Oracle(self.facts).rows[len(rows) :]):
+            self.look([Violation(6, "what happened under a clock that was set back is in the ledger")])
         return told
 
     def mend(self) -> None:

@@ -280,6 +280,9 @@ class Oracle:
         for path in files_below(self.root / "data/requests/certificates"):
             places[f"certificate {path.name}"] = path.read_bytes()
         places["the machine's commits"] = "".join(machine_commits(self.root)).encode()
+        for path in [self.root / "mlflow.db", *files_below(self.root / "mlruns")]:
+            if path.is_file():
+                places[f"MLflow's {path.relative_to(self.root)}"] = path.read_bytes()
         for place, content in places.items():
             for sample in self.facts.samples.values():
                 if sample.token.encode() in content:
@@ -379,6 +382,7 @@ class Oracle:
             "DVC remote": self.facts.remote,
             "data": self.root / "data",
             "state": self.root / ".expunge",
+            "MLflow": self.root / "mlruns",
         }
         found: dict[str, list[str]] = {}
         for store, place in places.items():

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,11 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a project is like."""
+    """What a project is like.
+
+    ``fetched``: stages of the user's own have brought annotations and second data set. ``tracked``: MLflow
+    records the runs.
+    """
 
     source: str
     remote: bool
@@ -57,6 +61,8 @@ class Shape:
     link: bool
     ids_file: bool
     notes: bool
+    fetched: bool
+    tracked: bool
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -79,6 +85,8 @@ def draw(rng: random.Random) -> Shape:
         link=source.startswith("folder") and rng.random() < 0.25,
         ids_file=rng.random() < 0.25,
         notes=rng.random() < 0.3,
+        fetched=rng.random() < 0.4,
+        tracked=False,
         settings={
             "requests.batch_size": rng.choice([1, 1, 1, 4]),
             "requests.batch_limit": rng.choice([5000, 5000, 3]),
@@ -210,6 +218,8 @@ def build(home: Path, shape: Shape, rng: random.Random) -> Project:
     lay_out(home)
     facts = Facts(root=home / "project", home=home, source=source_of(shape))
     project = Project(home, shape, facts, environment(home), TRACKED.get(shape.source))
+    if shape.tracked:
+        del project.environ["EXPUNGE_TRACKING"]
     root = project.root
     samples = _draw_samples(shape, rng)
     writer = _write_folder if shape.source.startswith("folder") else _write_parquet
@@ -381,7 +391,9 @@ def _around(project: Project, rng: random.Random) -> None:
     project.git("commit", "--quiet", "--message", "the project")
     if shape.neighbour:
         _neighbour(project, rng)
-    if apart:
+    if apart and shape.fetched:
+        _fetch(project, apart)
+    elif apart:
         dvc_in(project, "add", "--quiet", *apart)
         for name in apart:
             facts.protect(root / name, root / f"{name}.dvc")
@@ -391,6 +403,19 @@ def _around(project: Project, rng: random.Random) -> None:
     if project.pointer:
         dvc_in(project, "add", "--quiet", project.pointer)
     project.commit("data")
+
+
+def _fetch(project: Project, places: Sequence[str]) -> None:
+    """Let stages of the user's own bring what does not belong to the images, as from a download."""
+    for place in places:
+        away = project.home / "fetched" / place
+        away.parent.mkdir(parents=True, exist_ok=True)
+        (project.root / place).rename(away)
+        stage = ["--name", f"fetch-{Path(place).stem}", "--outs", place, f"cp -r {away} {place}"]
+        dvc_in(project, "stage", "add", "--run", *stage)
+        project.facts.protect(project.root / place)
+        if project.facts.remote:
+            dvc_in(project, "push", "--quiet", stage[1])
 
 
 def _annotations(path: Path, facts: Facts, rng: random.Random) -> None:

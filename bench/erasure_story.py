@@ -69,7 +69,8 @@ class Story(People, Mishaps):
             self.edit_params: 2,
             self.push: 2,
             self.split_again: 2,
-            self.lose_a_key: 1,
+            self.lose_a_key: 3,
+            self.set_the_clock_back: 1,
         }
 
     # the end
