@@ -43,6 +43,9 @@ ONCE = {
 }
 """What happens to a request one time at most."""
 
+ASIDE = {"held", "released", "covered", "extended"}
+"""What happens to a request without leading it anywhere."""
+
 FEW = 20
 """Figures of fewer samples are figures of persons."""
 
@@ -95,6 +98,11 @@ class Oracle:
         """Whether a request is on hold."""
         kinds = [kind for kind in self.kinds(request) if kind in {"held", "released"}]
         return bool(kinds) and kinds[-1] == "held"
+
+    def failed(self, request: str) -> bool:
+        """Whether a request has failed and waits for a person."""
+        kinds = [kind for kind in self.kinds(request) if kind not in ASIDE]
+        return kinds[-1:] == ["failed"]
 
     # who is gone, and what must not be found any more
 
@@ -254,7 +262,7 @@ class Oracle:
     def nobody_stops_another(self) -> Iterator[Violation]:
         """3: what shares nothing with a request that waits has been carried out."""
         waiting = {name for name in self.of_request if not self.ended(name)}
-        reasons = {name for name in waiting if self.held(name) or "failed" in self.kinds(name)[-1:]}
+        reasons = {name for name in waiting if self.held(name) or self.failed(name)}
         asked = {each for ids in self.ids_of.values() for each in ids}
         needed = {target for link, target in self.facts.links.items() if link not in asked}
         reasons |= {name for name in waiting if self.ids_of[name] & needed}  # a link that stays needs it
