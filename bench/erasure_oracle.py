@@ -227,7 +227,9 @@ class Oracle:
                     yield Violation(
                         2, f"the model of {row.subject} was trained on {seen[0]}, which it forgets"
                     )
-                taken = [sample for sample in self.unshared(before) if sample.pixels in trained.pixels]
+                stayed = {each.pixels for each in self.facts.samples.values() if each.id not in before}
+                gone = map(self.facts.samples.__getitem__, sorted(before))
+                taken = [each for each in gone if each.pixels in trained.pixels - stayed]
                 if taken:
                     yield Violation(
                         2, f"the model of {row.subject} was trained on the picture of {taken[0].id}"
