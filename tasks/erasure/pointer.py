@@ -165,4 +165,6 @@ def _opened(root: Path) -> Iterator[Any]:
         with Repo(str(root)) as repo:
             yield repo
     except (DvcException, ImportError) as error:  # ImportError: a plugin such as dvc-s3 is not there
-        raise ExpungeError(f"DVC cannot be used: {str(error).splitlines()[0]}") from None
+        why = str(error).splitlines()[0]
+        advice = "; restore it: git checkout -- dvc.lock" if "dvc.lock" in why else ""
+        raise ExpungeError(f"DVC cannot be used: {why}{advice}") from None

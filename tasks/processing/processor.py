@@ -25,7 +25,7 @@ from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointer import why_it_comes_back
 from tasks.erasure.purge import DUE, Purge, purgeable
 from tasks.metrics.pooled import Moments
-from tasks.processing import attention, checkout, parameters, pooling, production, steplog
+from tasks.processing import attention, checkout, lockfile, parameters, pooling, production, steplog
 from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
 from tasks.processing.dvc_repro import StageFailedError
@@ -111,6 +111,8 @@ class Processor:
             If the checkout has changes that are not committed, the ledger or the list of what was erased is
             not what it was, or requests are carried out elsewhere; nothing is begun then.
         """
+        if in_progress(self.desk) and lockfile.mend(self.root):
+            self.log("dvc.lock was damaged; it is again as in the last commit")
         problems = [*self._mend_split(), *self._take_in()]
         if not self.desk.ledger.rows(only_open=True):
             self._check_tail()
