@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.audit import moments
 from tasks.core.errors import BusyError, ExpungeError, UnavailableError
+from tasks.core.figures import SHARED
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.checklist import Checklist
@@ -36,7 +38,7 @@ from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
-from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
+from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, Code
 from tasks.requests.high_water import check, extend
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
@@ -53,6 +55,8 @@ BY = "process-requests"
 
 OF_ALL = ("audit/val_acc_loss", "audit/count")
 """Figures that tell of no member: they are recorded however few these are."""
+
+NO_MEMBERS = Moments.of_placements([], 0)
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
@@ -420,7 +424,6 @@ class Processor:
                     "text": "Nothing was left to unlearn.",
                     "reason": "Other batches had erased every sample.",
                     "weights": {"original": base.weights, "result": base.weights},
-                    "placements": [],
                 },
                 (Decision.PROMOTE, "the model in production is derived from none of the samples"),
             )
@@ -429,12 +432,21 @@ class Processor:
             return self._train_anew(batch, lost)
         with parameters.overridden(self._values(ids, method)):
             pipeline = self.run("audit", self._tags(batch, method))
-            params = in_use(load())
+            params = load()
+            members = moments(params)
         verdict = read_json(Path("data/audit/verdict.json"))
         figures = read_json(Path("data/audit/metrics.json"))
         stages = ("split", "train", *(("retrain",) if method == EXACT else ("unlearn", "finetune")), "audit")
         return self._audited(
-            batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=ids
+            batch,
+            method,
+            verdict,
+            figures,
+            stages=stages,
+            pipeline=pipeline,
+            params=in_use(params),
+            ids=ids,
+            members=members,
         )
 
     def _train_anew(self, batch: Batch, lost: int) -> Batch:
@@ -449,7 +461,6 @@ class Processor:
             "verdict": "inconclusive",
             "text": "The samples are no longer in the data.",
             "reason": f"{lost} samples were gone before the batch began; nothing can be attacked.",
-            "placements": [],
             "weights": {
                 "original": production.digest_of(BASE),
                 "result": production.digest_of(production.TRAINED),
@@ -493,6 +504,7 @@ class Processor:
         pipeline: str | None,
         params: Mapping[str, Any],
         ids: Sequence[str] = (),
+        members: Moments = NO_MEMBERS,
     ) -> Batch:
         contents = Contents(self.desk.keys, self.params.split, ids)
         losses = self._losses(figures, stages)
@@ -505,6 +517,7 @@ class Processor:
             (decision, why),
             own={request.id: {"content": contents.of(request)} for request in batch.requests},
             figures=figures,
+            members=members,
             runs={stage: production.run_of(stage) for stage in stages},
             pipeline=pipeline,
             params=params,
@@ -528,15 +541,14 @@ class Processor:
         *,
         own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         figures: Mapping[str, float] = MappingProxyType({}),
+        members: Moments = NO_MEMBERS,
         runs: Mapping[str, str] = MappingProxyType({}),
         pipeline: str | None = None,
         params: Mapping[str, Any] = MappingProxyType({}),
     ) -> Batch:
         shared = figures.get("audit/count", 0) >= SHARED
-        placed = verdict["placements"]
-        moments = Moments.of_placements(placed, len(placed))  # as many non-members were drawn
         if not shared:
-            pooling.keep(self.desk, batch.id, moments)
+            pooling.keep(self.desk, batch.id, members)
         audit = facts.Audit(
             attempt=self._attempt(batch).attempt,
             method=method,
@@ -547,7 +559,7 @@ class Processor:
             decision=str(decision[0]),
             why=decision[1],
             figures={name: value for name, value in figures.items() if shared or name.startswith(OF_ALL)},
-            pooled=moments.as_sums() if shared else {},
+            pooled=members.as_sums() if shared else {},
             runs=dict(runs),
             pipeline=pipeline,
             params=dict(params),
