@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from tasks.core.errors import ExpungeError
+from tasks.processing import checkout
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.settings import load_settings
@@ -65,6 +66,7 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
     try:
         with chdir(ROOT):
             desk = Desk.open(load_settings(), os.environ, ROOT)
+            checkout.refuse_elsewhere(desk, ROOT)
             found = desk.show(request)
             found.state.follow(facts.Approved.kind, facts.TRANSITIONS, request)
         ground = found.received.ground

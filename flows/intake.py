@@ -12,7 +12,8 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from tasks.core.errors import ExpungeError
+from flows._private import failed
+from tasks.processing import checkout
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk, new_id
 from tasks.requests.settings import load_settings
@@ -41,6 +42,7 @@ def submit_request(submission: dict[str, Any]) -> Any:
     try:
         with chdir(ROOT):
             desk = Desk.open(load_settings(), os.environ, ROOT)
+            checkout.refuse_elsewhere(desk, ROOT)
             receipt = desk.submit(
                 json.dumps(submission).encode(),
                 "parameters.json",
@@ -49,8 +51,8 @@ def submit_request(submission: dict[str, Any]) -> Any:
                 request=new_id(flow_run.scheduled_start_time, suffix=str(flow_run.id)[:8]),
                 flow_run=str(flow_run.id),
             )
-    except ExpungeError as error:
-        return Failed(message=str(error))
+    except Exception as error:  # an engine that meets it would tell its text
+        return failed("submit-request", ROOT, error)
     request = receipt.request
     get_run_logger().info("Request %s is %s", request.id, request.state.status)
     if request.state.status is Status.REJECTED:

@@ -22,11 +22,12 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows._plan import plan
+from flows._private import failed
 from flows._report import Outcome, table
 from flows._stages import execute
 from flows.approval import ask_for
 from tasks import journal
-from tasks.core.errors import BusyError, ExpungeError
+from tasks.core.errors import BusyError
 from tasks.core.files import only_writer
 from tasks.core.params import load
 from tasks.processing import parameters
@@ -77,8 +78,8 @@ def process_requests(
             _report(desk, before)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))
-    except ExpungeError as error:
-        return Failed(message=str(error))
+    except Exception as error:  # an engine that meets it would tell its text
+        return failed("process-requests", ROOT, error)
     if problems:
         return Failed(message="; ".join(problems))
     counts = Counter(str(row.status) for row in desk.rows())

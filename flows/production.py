@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from tasks.core.errors import ExpungeError
+from flows._private import failed
 from tasks.core.files import only_writer
 from tasks.core.params import load
 from tasks.processing.cohort import audit_production as audit
@@ -34,8 +34,8 @@ def audit_production() -> State[Any]:
         with chdir(ROOT), only_writer(Path("pipeline")):
             params = load()
             found = audit(Desk.open(settings_of(params), os.environ, ROOT), params, ROOT)
-    except ExpungeError as error:
-        return Failed(message=str(error))
+    except Exception as error:  # an engine that meets it would tell its text
+        return failed("audit-production", ROOT, error)
     log.info("%s: %s", found.verdict, found.text)
     lines = [f"Verdict: **{found.verdict}**. {found.text}", *(f"- {alarm}" for alarm in found.alarms)]
     create_markdown_artifact("# Production\n\n" + "\n\n".join(lines) + "\n", key="audit-production")

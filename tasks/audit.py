@@ -11,10 +11,13 @@ or unlearning has seen, and its AUC with one half. ``data/audit/metrics.json`` i
 ``audit/count``         forget samples attacked, and as many val samples
 ======================  ================================================================================
 
-Beside the first three stand ``…/low`` and ``…/high``, the ends of their intervals.
-``data/audit/verdict.json`` holds the verdict, the digests of the weights that it is about, and the members'
-placements: for each the share of val with a higher loss, in order of size, so that they name nobody.
-Placements of several small forget sets can be judged together (:mod:`tasks.metrics.pooled`).
+Beside the first three stand ``…/low`` and ``…/high``, the ends of their intervals. The first two are left out
+where fewer than :data:`~tasks.core.figures.SHARED` samples are attacked: they would tell of persons.
+``data/audit/verdict.json`` holds the verdict and the digests of the weights that it is about.
+
+Several small forget sets can be judged together (:mod:`tasks.metrics.pooled`), by the members' placements:
+for each the share of val with a higher loss. They are scores of single samples, so no file keeps them;
+:func:`moments` sums them up for whoever needs them.
 
 With ``train.start: base`` the original was trained elsewhere, on another split. ``data/base/heldout.txt``
 names what it has never seen: members are forget samples outside that list, non-members val samples in it.
@@ -22,7 +25,9 @@ names what it has never seen: members are forget samples outside that list, non-
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +35,12 @@ from numpy.typing import NDArray
 
 from tasks.attacks import ATTACKS, Samples
 from tasks.core.errors import RESTORE, ExpungeError
+from tasks.core.figures import LEFT_OUT, SHARED
 from tasks.core.files import read_json, write_json
 from tasks.core.params import Params
 from tasks.logits import read_logits
 from tasks.metrics.intervals import Estimate, auc, paired_difference
-from tasks.metrics.pooled import placements
+from tasks.metrics.pooled import Moments, placements
 from tasks.metrics.selection import pair_up
 from tasks.metrics.summary import Metrics, flat
 from tasks.metrics.utility import hits
@@ -44,6 +50,8 @@ from tasks.samples.manifest import Manifest
 FOLDER = Path("data/audit")
 ORIGINAL = Path("data/train")
 HELDOUT = Path("data/base/heldout.txt")
+
+log = logging.getLogger(__name__)
 
 NOTHING_TO_COMPARE = Verdict(
     "inconclusive",
@@ -58,6 +66,31 @@ NOTHING_UNSEEN = Verdict(
     "So there is no non-member to compare with, and the loss of accuracy cannot be measured.",
 )
 
+TOO_FEW = Verdict(
+    "inconclusive",
+    f"Fewer than {SHARED} forget samples support no verdict.",
+    "The intervals cannot be relied on, and figures of so few would tell of persons, so none is kept.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is compared.
+
+    Attributes
+    ----------
+    right
+        Whether each val sample that the original has not seen is classified right, by the model's folder.
+    scores
+        The attack's, of members and non-members, by the model's folder.
+    is_member
+        Which of them are members; none where no class has both.
+    """
+
+    right: Mapping[Path, NDArray[np.float64]]
+    scores: Mapping[Path, NDArray[np.float64]]
+    is_member: NDArray[np.bool_]
+
 
 def audit(params: Params) -> Metrics:
     """Attack the result and the original on the same samples; write metrics and verdict.
@@ -71,25 +104,18 @@ def audit(params: Params) -> Metrics:
     ExpungeError
         If an input is missing or damaged. Nothing is written then.
     """
-    section = params.mia
-    result = Path("data") / params.audit.result
-    manifest = Manifest.read(Path("data/split/manifest.csv"))
-    labels = manifest.labels
-    forget, val = _sides(manifest, from_base=params.train.start == "base")
-    logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, result)}
+    section, result = params.mia, _result(params)
+    found = _compare(params)
+    count = int(found.is_member.sum())
     metrics: dict[str, float] = {}
-    if val.size:
-        right = {folder: hits(rows[val], labels[val]).astype(np.float64) for folder, rows in logits.items()}
-        lost = paired_difference(right[ORIGINAL] - right[result], section.confidence)
+    if found.right[result].size:
+        lost = paired_difference(found.right[ORIGINAL] - found.right[result], section.confidence)
         metrics |= flat("audit/val_acc_loss", lost)
-    if np.intersect1d(labels[forget], labels[val]).size:
-        compared, is_member = pair_up(labels, forget, val, section.seed, against="val")
-        scores = {
-            folder: ATTACKS.get("loss")(Samples(rows[compared], labels[compared]))
-            for folder, rows in logits.items()
+    if count >= SHARED:
+        areas = {
+            folder: auc(scores, found.is_member, section.confidence)
+            for folder, scores in found.scores.items()
         }
-        areas = {folder: auc(scores[folder], is_member, section.confidence) for folder in logits}
-        count = int(is_member.sum())
         verdict = judge(
             _from_half(areas[result]),
             _from_half(areas[ORIGINAL]),
@@ -99,14 +125,30 @@ def audit(params: Params) -> Metrics:
             reference="one half",
         )
         metrics |= flat("audit/auc", areas[result]) | flat("audit/original_auc", areas[ORIGINAL])
-        placed = placements(scores[result][is_member], scores[result][~is_member])
+    elif count:
+        verdict = TOO_FEW
+        log.info(LEFT_OUT)
     else:
-        count, verdict, placed = 0, NOTHING_TO_COMPARE if val.size else NOTHING_UNSEEN, []
+        verdict = NOTHING_TO_COMPARE if found.right[result].size else NOTHING_UNSEEN
     metrics["audit/count"] = float(count)
     digests = {"original": _digest(ORIGINAL), "result": _digest(result)}
-    write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests, "placements": placed})
+    write_json(FOLDER / "verdict.json", asdict(verdict) | {"weights": digests})
     write_json(FOLDER / "metrics.json", metrics)
     return metrics
+
+
+def moments(params: Params) -> Moments:
+    """Sum up the placements of the members that :func:`audit` attacks, in the result.
+
+    Raises
+    ------
+    ExpungeError
+        If an input is missing or damaged.
+    """
+    found = _compare(params)
+    scores = found.scores[_result(params)]
+    placed = placements(scores[found.is_member], scores[~found.is_member]) if found.is_member.any() else []
+    return Moments.of_placements(placed, len(placed))  # as many non-members were drawn
 
 
 def reads(params: Params) -> tuple[str, ...]:
@@ -114,6 +156,27 @@ def reads(params: Params) -> tuple[str, ...]:
     folders = (ORIGINAL, Path("data") / params.audit.result)
     files = tuple(f"{folder}/{file}" for folder in folders for file in ("logits.npy", "weights.json"))
     return ("data/split/manifest.csv", *files, str(HELDOUT.parent))
+
+
+def _result(params: Params) -> Path:
+    return Path("data") / params.audit.result
+
+
+def _compare(params: Params) -> Compared:
+    """Read the logits of both models, and attack both on the same samples."""
+    manifest = Manifest.read(Path("data/split/manifest.csv"))
+    labels = manifest.labels
+    forget, val = _sides(manifest, from_base=params.train.start == "base")
+    logits = {folder: read_logits(folder / "logits.npy", labels) for folder in (ORIGINAL, _result(params))}
+    rows, is_member = np.array([], np.int64), np.array([], np.bool_)
+    if np.intersect1d(labels[forget], labels[val]).size:
+        rows, is_member = pair_up(labels, forget, val, params.mia.seed, against="val")
+    attack = ATTACKS.get("loss")
+    return Compared(
+        {folder: hits(each[val], labels[val]).astype(np.float64) for folder, each in logits.items()},
+        {folder: attack(Samples(each[rows], labels[rows])) for folder, each in logits.items()},
+        is_member,
+    )
 
 
 def _sides(manifest: Manifest, *, from_base: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

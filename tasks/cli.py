@@ -62,6 +62,15 @@ def desk() -> Desk:
     return Desk.open(load_settings(), os.environ, Path.cwd())
 
 
+def _desk_to_write() -> Desk:
+    """Open it to record something: refused where the requests of its ledger are carried out elsewhere."""
+    from tasks.processing import checkout
+
+    opened = desk()
+    checkout.refuse_elsewhere(opened, Path.cwd())
+    return opened
+
+
 def _who(by: str) -> str:
     """Who decides: as given, or the login name; a bare user id where the system knows no name."""
     if by:
@@ -99,7 +108,7 @@ def submit(
     Where the data cannot be read, a request is received and dated, and resolved by the next process.
     """
     with errors():
-        opened = desk()
+        opened = _desk_to_write()
         catalogue = _catalogue()
         contents = [(path, path.read_bytes()) for path in files]  # all of them, or nothing is submitted
         receipts: list[tuple[str, Receipt | str]] = [
@@ -113,7 +122,7 @@ def submit(
 def inbox(as_json: AsJson = False) -> None:
     """Submit the files in data/requests/inbox; process does it, too. Exit status 2 if one was rejected."""
     with errors():
-        opened = desk()
+        opened = _desk_to_write()
         receipts = list(inboxes.take(opened, _catalogue()))
     _print_receipts(receipts, opened, as_json)
 
@@ -213,7 +222,7 @@ def hold(
     with errors():
         if request:
             raise ExpungeError("hold what? Give a request's id, or --requester, or --sample")
-        opened = desk()
+        opened = _desk_to_write()
         name = opened.place_hold(
             by=_who(by), reason=reason, requester=requester or None, ids=tuple(sample or ())
         )
@@ -238,7 +247,7 @@ def release(
         _decide(facts.Released(by=_who(by), reason=reason), what, as_json)
         return
     with errors():
-        opened = desk()
+        opened = _desk_to_write()
         opened.lift_hold(what, by=_who(by), reason=reason)
     if as_json:
         print_json({"lifted": what})
@@ -279,7 +288,7 @@ def holds(as_json: AsJson = False) -> None:
 def destroy_key(request: RequestId, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
     """Destroy the key of a request that has ended: nobody can tell then which samples it named."""
     with errors():
-        opened = desk()
+        opened = _desk_to_write()
         ended = opened.destroy_key(request, by=_who(by), reason=reason)
     _print_request(opened, ended, as_json)
 
@@ -399,7 +408,7 @@ def rollback(version: str, reason: Reason, by: By = "", as_json: AsJson = False)
     with errors():
         from tasks.processing.rollback import roll_back
 
-        opened = desk()
+        opened = _desk_to_write()
         with only_writer(Path("pipeline")):
             current = roll_back(opened, load(), Path.cwd(), version, by=_who(by), reason=reason)
     if as_json:
@@ -502,9 +511,7 @@ def verify_ledger(anchors: Anchors = None, as_json: AsJson = False) -> None:
         opened = desk()
         marked = opened.marks()
     try:
-        head = opened.check([*known, *(committed or ())])
-        if differing := opened.ledger.standing_differs():
-            raise ExpungeError(f"the table of states does not fit the events of {', '.join(differing[:3])}")
+        head = opened.check_whole([*known, *(committed or ())])
     except ExpungeError as error:
         fail(str(error), Exit.NOT_VERIFIED)
     count = len(known) + len(committed or ()) + len(marked)
@@ -594,7 +601,7 @@ def certificate(request: RequestId, as_json: AsJson = False) -> None:
         from tasks.processing.certifying import certify
         from tasks.processing.processor import CERTIFICATES
 
-        opened = desk()
+        opened = _desk_to_write()
         path = certify(opened, opened.show(request), CERTIFICATES)
     if as_json:
         print_json({"request": request, "certificate": str(path)})
@@ -635,7 +642,7 @@ def rotate_key(
 
         if not reason.strip():
             raise ExpungeError("give a reason; the record must say why the key was replaced")
-        key = certifying.rotate_key(desk(), by=_who(by), reason=reason, compromised=compromised)
+        key = certifying.rotate_key(_desk_to_write(), by=_who(by), reason=reason, compromised=compromised)
     if as_json:
         print_json({"public_key": key.hex, "key_id": key.key_id})
     else:
@@ -709,7 +716,7 @@ def _suppression(what: str, as_json: bool) -> None:
 
 def _decide(decision: facts.Decision, request: str, as_json: bool) -> None:
     with errors():
-        opened = desk()
+        opened = _desk_to_write()
         decided = opened.decide(decision, request)
     _print_request(opened, decided, as_json)
 

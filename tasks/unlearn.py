@@ -9,7 +9,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
-from tasks.engine.outputs import write
+from tasks.engine.outputs import is_small, write
 from tasks.engine.training import Epoch, OnEpoch, ignore
 from tasks.engine.weights import load
 from tasks.methods import METHODS, Sets
@@ -27,6 +27,8 @@ READS = (
 
 def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     """Apply ``unlearn.method`` to the original weights; write weights, logits, history and metrics.
+
+    What the method says of its epochs are figures of the forget set: of a small one they are left out.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def unlearn(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
     method = METHODS.get(params.unlearn.method)
     options = params.unlearn.options(method.Options, where="params.yaml: unlearn")
     start = time.perf_counter()
-    method(options, params.unlearn.seed, keep).unlearn(model, sets)
+    method(options, params.unlearn.seed, ignore if is_small(groups) else keep).unlearn(model, sets)
     seconds = time.perf_counter() - start
     return write(Path("data/unlearn"), model, info, groups, history=history, seconds=seconds)
 

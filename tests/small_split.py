@@ -16,7 +16,7 @@ from tasks.samples.manifest import LoadedSplit, Manifest, Samples, load_split
 OUTPUTS = ["history.csv", "logits.npy", "metrics.json", "weights.json", "weights.safetensors"]
 """What a stage that makes a model writes."""
 
-COUNTS = {"retain": 60, "forget": 12, "val": 20, "test": 30}
+COUNTS = {"retain": 60, "forget": 24, "val": 20, "test": 30}
 CLASSES = ("round", "square", "flat")
 
 

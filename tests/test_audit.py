@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tasks.audit import FOLDER, audit
+from tasks.audit import FOLDER, audit, moments
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, validate
 from tasks.metrics.scores import cross_entropy
@@ -69,7 +69,6 @@ def test_neither_the_test_set_nor_a_reference_is_looked_at() -> None:
         ({"finetuned": -2.0}, 2000, "over-forgotten"),
         ({"original": 0.0}, 2000, "inconclusive"),
         ({}, 60, "inconclusive"),
-        ({}, 5, "inconclusive"),
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
@@ -140,9 +139,38 @@ def test_what_the_base_has_seen_is_no_member_of_val_and_what_it_has_not_no_membe
     np.save("data/finetune/logits.npy", logits)
     assert audit(from_base()) == metrics
     assert audit(fabricated.parameters()) != metrics
-    assert np.mean(verdict()["placements"]) == pytest.approx(
-        audit(fabricated.parameters())["audit/auc"], abs=1e-4
-    )
+
+
+def test_the_sums_over_the_placements_are_those_of_what_was_attacked() -> None:
+    fabricated.write(Path(), counts=COUNTS)
+    metrics = audit(fabricated.parameters())
+    found = moments(fabricated.parameters())
+    assert found.count == found.nonmembers == metrics["audit/count"]
+    assert found.total / found.count == pytest.approx(metrics["audit/auc"], abs=1e-4)
+
+
+@pytest.mark.parametrize("forget", [1, 19])
+def test_of_few_samples_no_figure_is_written_and_the_verdict_says_why(forget: int) -> None:
+    fabricated.write(Path(), counts=COUNTS | {"forget": forget})
+    metrics = audit(fabricated.parameters())
+    assert set(metrics) == {
+        "audit/count", "audit/val_acc_loss", "audit/val_acc_loss/low", "audit/val_acc_loss/high",
+    }  # fmt: skip
+    assert json.loads((FOLDER / "metrics.json").read_text()) == metrics
+    assert metrics["audit/count"] == forget
+    found = verdict()
+    assert (found["verdict"], found["text"]) == (
+        "inconclusive", "Fewer than 20 forget samples support no verdict.",
+    )  # fmt: skip
+    assert found["reason"].endswith("figures of so few would tell of persons, so none is kept.")
+    assert moments(fabricated.parameters()).count == forget
+
+
+@pytest.mark.parametrize("forget", [1, 20, 2000])
+def test_nothing_of_a_single_sample_is_written(forget: int) -> None:
+    fabricated.write(Path(), counts=COUNTS | {"forget": forget})
+    audit(fabricated.parameters())
+    assert set(verdict()) == {"verdict", "text", "reason", "weights"}
 
 
 def test_a_base_that_has_seen_all_of_val_is_refused() -> None:
@@ -183,7 +211,7 @@ def test_whole_classes_leave_nothing_to_compare() -> None:
     )
     metrics = audit(fabricated.parameters())
     assert verdict()["verdict"] == "inconclusive"
-    assert verdict()["placements"] == []
+    assert moments(fabricated.parameters()).count == 0
     assert metrics["audit/count"] == 0
     assert "audit/auc" not in metrics
     assert "audit/val_acc_loss" in metrics

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from tasks import cli
@@ -334,3 +336,46 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
     assert "lies inside the repository" in inside.stderr
     (root / "params.yaml").unlink()
     assert expunge("list").stderr == "expunge: params.yaml is missing; run from the repository's root\n"
+
+
+READING = {
+    "list", "show", "holds", "status", "trace", "report", "verify ledger", "verify certificate",
+    "verify erasure", "public-key", "purge plan",
+}  # fmt: skip
+"""Commands that only read the ledger; and those that never write an event to it."""
+WITHOUT_EVENT = {"settle", "doctor", "suppression restore", "suppression adopt"}
+GIVEN = {"submit": ["a.json"], "rollback": ["1"], "hold": ["--requester", "crm:1"], "release": ["hold-1"]}
+"""Arguments that are not a request's id."""
+
+
+def cli_command() -> Any:
+    return typer.main.get_command(cli.app)
+
+
+def test_every_command_that_writes_refuses_a_ledger_that_is_settled_elsewhere(
+    run: Run, desk: Desk, root: Path
+) -> None:
+    request = submitted(run)
+    commands = cli_command().commands
+    names = {
+        " ".join((name, *more))
+        for name, command in commands.items()
+        for more in ([(each,) for each in command.commands] if hasattr(command, "commands") else [()])
+    }
+    assert names >= READING | WITHOUT_EVENT
+    subprocess.run(["git", "init", "-q"], check=True)
+    who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    desk.record(facts.Settled(checkout="0" * 32, host="other", commit="f" * 40, by="me"))
+    before = desk.ledger.head()
+    for name in sorted(names - READING - WITHOUT_EVENT):
+        command = functools.reduce(lambda found, part: found.commands[part], name.split(), cli_command())
+        options = {option for parameter in command.params for option in parameter.opts}
+        positional = [request] if "argument" in {each.param_type_name for each in command.params} else []
+        reason = ["--reason", "so"] if "--reason" in options else []
+        result = run(*name.split(), *GIVEN.get(name, positional), *reason)
+        assert result.exit_code == Exit.BAD_INPUT, (name, result.output)
+        assert result.stderr.startswith("expunge: the ledger is that of another project"), name
+        assert result.stderr.count("\n") == 1, name
+    assert desk.ledger.head() == before
+    assert [path.name for path in desk.keys.folder.glob("*.key")] == [f"{request}.key"]

@@ -53,6 +53,23 @@ def test_a_plain_call_writes_the_files_of_the_architecture_and_leaves_the_origin
 
 
 @every_method
+def test_of_few_samples_neither_the_method_nor_the_stage_tells_a_figure(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = small_split.write().manifest
+    roles = np.where(np.arange(len(manifest.roles)) == manifest.indices("forget")[0], "forget", "retain")
+    few = np.where(np.isin(manifest.roles, ("retain", "forget")), roles, manifest.roles)
+    replace(manifest, roles=few).write(Path("data/split/manifest.csv"))
+    seen: list[tuple[int, Epoch]] = []
+    with caplog.at_level("INFO"):
+        metrics = unlearn(parameters(unlearn={"method": method}), lambda *told: seen.append(told))
+    assert seen == []
+    assert Path("data/unlearn/history.csv").read_text().count("\n") == 1
+    assert set(metrics) == {"time/seconds", "val/acc", "val/loss", "test/acc", "test/loss"}
+    assert "fewer than 20 samples are to be forgotten: figures of so few" in caplog.text
+
+
+@every_method
 def test_a_method_sees_neither_val_nor_test(method: str) -> None:
     params = parameters(unlearn={"method": method})
     unlearn(params)

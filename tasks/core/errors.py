@@ -1,5 +1,10 @@
 """The one exception that reaches a user as a single line, and what such lines share."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 RESTORE = "restore it: dvc checkout --force, or make it again: dvc repro --force"
 """What to do with a damaged or missing output of a stage."""
 
@@ -18,3 +23,18 @@ class BusyError(ExpungeError):
 
 class UnavailableError(ExpungeError):
     """A server that does not answer; what was asked of it can be asked again later."""
+
+
+class PlainError(ExpungeError):
+    """About the record or the setup: its text names no sample, so any server may be told it."""
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Let the body's errors be told to any server; it handles nothing that has a sample's name."""
+    try:
+        yield
+    except (BusyError, UnavailableError):
+        raise
+    except ExpungeError as error:
+        raise PlainError(str(error)) from error

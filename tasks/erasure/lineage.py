@@ -27,10 +27,13 @@ from tasks.erasure.stores.dvc import bare
 PER_SAMPLE = frozenset(
     {
         "images.npy", "pictures.npy", "samples.csv", "manifest.csv",
-        "logits.npy", "losses.csv", "weights.safetensors",
+        "logits.npy", "losses.csv", "verdict.json", "weights.safetensors",
     }
 )  # fmt: skip
-"""Names of outputs that hold something of every sample, or know all of them."""
+"""Names of outputs that hold something of every sample, or know all of them.
+
+``verdict.json`` of stage ``audit`` does no longer; earlier versions kept a score of each member in it.
+"""
 
 OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
 """What the command of a stage of the project's own has in it, however it is wrapped."""

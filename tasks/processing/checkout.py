@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 
 from tasks.core import git
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import ExpungeError, PlainError
 from tasks.core.files import STATE, write_text
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
@@ -64,6 +64,18 @@ def why_elsewhere(desk: Desk, root: Path) -> str | None:
     )
 
 
+def refuse_elsewhere(desk: Desk, root: Path) -> None:
+    """See that this checkout may write to the ledger: it is settled here, or nowhere yet.
+
+    Raises
+    ------
+    PlainError
+        If requests are carried out elsewhere.
+    """
+    if refusal := why_elsewhere(desk, root):
+        raise PlainError(refusal)
+
+
 def settle(desk: Desk, root: Path, *, by: str, reason: str | None = None) -> None:
     """Record that requests are carried out here from now on."""
     commit = git.ask("rev-parse", "HEAD", root=root) or None
@@ -79,7 +91,6 @@ def ensure(desk: Desk, root: Path, by: str) -> None:
     ExpungeError
         If they are carried out elsewhere.
     """
-    if refusal := why_elsewhere(desk, root):
-        raise ExpungeError(refusal)
+    refuse_elsewhere(desk, root)
     if settled(desk) is None:
         settle(desk, root, by=by)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import ExpungeError, PlainError, plainly
 from tasks.core.params import Params
 from tasks.metrics.intervals import Estimate
 from tasks.metrics.pooled import Moments, pooled_auc
 from tasks.metrics.verdict import FEWEST, place
-from tasks.processing import production
+from tasks.processing import checkout, production
 from tasks.requests import events as facts
+from tasks.requests.commits import anchors_in_git
 from tasks.requests.desk import Desk
 from tasks.requests.events import Base
 from tasks.requests.high_water import read_checked
@@ -50,11 +51,14 @@ def audit_production(desk: Desk, params: Params, root: Path) -> CohortAudit:
     Raises
     ------
     ExpungeError
-        If nothing is in production.
+        If the ledger is not what it was, its requests are carried out elsewhere, or nothing is in production.
     """
+    checkout.refuse_elsewhere(desk, root)
+    with plainly():
+        desk.check_whole(anchors_in_git(root) or [])
     current = in_production(desk.ledger)
     if current is None:
-        raise ExpungeError("nothing is in production yet; there is nothing to audit")
+        raise PlainError("nothing is in production yet; there is nothing to audit")
     groups = _groups(desk)
     estimate = _estimate(groups, params)
     count = sum(group.count for group in groups)

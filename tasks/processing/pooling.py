@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
+from tasks.core.figures import SHARED
 from tasks.core.files import write_whole
 from tasks.metrics.pooled import Moments
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
-from tasks.requests.events import SHARED
 
 Waiting = dict[str, Mapping[str, float]]
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.core.errors import BusyError, ExpungeError, UnavailableError
+from tasks.audit import moments
+from tasks.core.errors import BusyError, ExpungeError, UnavailableError, plainly
+from tasks.core.figures import SHARED
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.checklist import Checklist
@@ -36,7 +38,7 @@ from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
-from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, SHARED, Code
+from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, Code
 from tasks.requests.high_water import check, extend
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
@@ -53,6 +55,13 @@ BY = "process-requests"
 
 OF_ALL = ("audit/val_acc_loss", "audit/count")
 """Figures that tell of no member: they are recorded however few these are."""
+
+UNREADABLE = "data/split cannot be read; make it again: dvc repro split"
+
+ASIDE = "process"
+"""Names the log of what went wrong in the last run, beside the logs of batches."""
+
+NO_MEMBERS = Moments.of_placements([], 0)
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
@@ -111,19 +120,25 @@ class Processor:
             If the checkout has changes that are not committed, the ledger or the list of what was erased is
             not what it was, or requests are carried out elsewhere; nothing is begun then.
         """
-        if in_progress(self.desk) and lockfile.mend(self.root):
-            self.log("dvc.lock was damaged; it is again as in the last commit")
+        steplog.delete(ASIDE)
+        checkout.refuse_elsewhere(self.desk, self.root)
+        if inbox.waits() or self.desk.ledger.rows(only_open=True):
+            self._check_record()
+            if lockfile.mend(self.root):
+                self.log("dvc.lock was damaged; it is again as in the last commit")
+        else:
+            self._check_tail()
         problems = [*self._mend_split(), *self._take_in()]
         if not self.desk.ledger.rows(only_open=True):
-            self._check_tail()
             erased = self.params.split.erased
-            check(Path(erased) if erased else None, self.desk.keys)
+            with plainly():
+                check(Path(erased) if erased else None, self.desk.keys)
             return [*problems, *self._search_again()]
         self._admit()
         try:
             self.purge().delete_flow_runs_of_duplicates()
         except ExpungeError as error:
-            problems.append(str(error))
+            problems.append(self._apart("what Prefect keeps of duplicates is not deleted", error))
         begun: set[tuple[str, Status]] = set()
         while left := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
             begun.add((left[0].id, left[0].status))
@@ -147,6 +162,7 @@ class Processor:
         ExpungeError
             If there is nothing to purge, or as of :meth:`process`.
         """
+        self._check_record()
         self._admit()
         status = self.desk.show(request).state.status
         if status in {Status.PROMOTED, Status.PURGING, Status.PURGED}:
@@ -165,11 +181,11 @@ class Processor:
     # before anything is decided
 
     def _admit(self) -> None:
-        """See that the ledger, the checkout and the list of what was erased are what they have to be."""
-        self._check_record()
+        """See that the checkout and the list of what was erased are what they have to be."""
         self.repository.refuse_changes(self.purge().own_changes())
         checkout.ensure(self.desk, self.root, BY)
-        check(Path(self._erased_list()), self.desk.keys)
+        with plainly():
+            check(Path(self._erased_list()), self.desk.keys)
 
     def _mend_split(self) -> Iterator[str]:
         """Run stage ``split`` again where a batch was cut short while DVC had its outputs half away.
@@ -198,32 +214,34 @@ class Processor:
             return
         catalogue, reason = Catalogue.load_or_none(patience=0)
         if catalogue is None:
-            yield f"requests are received and wait to be resolved: {reason}"
+            self.tell(reason)  # it may quote the table of samples
+            yield f"requests are received and wait to be resolved: {UNREADABLE}"
         if inbox.waits():
+            stuck = 0
             for name, receipt in inbox.take(self.desk, catalogue):
                 if isinstance(receipt, str):
-                    yield f"inbox: {name}: {receipt}"
+                    stuck += 1
+                    self.tell(f"inbox: {name}: {receipt}")
                 else:
                     self.log(f"inbox: request {receipt.request.id} is {receipt.request.state.status}")
+            if stuck:
+                yield f"inbox: {stuck} file(s) can neither be taken nor rejected; expunge inbox names them"
         if catalogue is not None:
             for receipt in self.desk.resolve(catalogue):
                 self.log(f"request {receipt.request.id} is {receipt.request.state.status}")
 
     def _check_record(self) -> None:
         """See that the ledger is whole and on every anchor, before anything is decided by it."""
-        self.desk.check(self.repository.anchors())
-        if differing := self.desk.ledger.standing_differs():
-            raise ExpungeError(
-                f"the table of states does not fit the events of {', '.join(differing[:3])}; "
-                "make it again: expunge doctor --rebuild"
-            )
+        with plainly():
+            self.desk.check_whole(self.repository.anchors())
 
     def _check_tail(self) -> None:
         """Check what was written since the last mark; nothing else is decided by it now."""
-        marks = self.desk.marks()
-        marked = marks[0].head.seq if marks else 1
-        tail = self.desk.ledger.after(marked - 1)
-        check_chain(tail, marks, Head(marked - 1, tail[0].previous) if tail and marked > 1 else None)
+        with plainly():
+            marks = self.desk.marks()
+            marked = marks[0].head.seq if marks else 1
+            tail = self.desk.ledger.after(marked - 1)
+            check_chain(tail, marks, Head(marked - 1, tail[0].previous) if tail and marked > 1 else None)
 
     def _anchor_tail(self) -> Iterator[str]:
         """Anchor the head in a commit, if anything was written since the last one."""
@@ -234,7 +252,7 @@ class Processor:
                 trailers = {"Expunge-Step": "recorded", "Expunge-Ledger": str(head)}
                 self.repository.commit(f"Record of requests up to event {head.seq}", OURS, trailers)
         except (ExpungeError, OSError) as error:
-            yield f"the end of the ledger is not anchored in Git: {error}"
+            yield self._apart("the end of the ledger is not anchored in Git", error)
 
     def _waiting_for_a_person(self, told: Sequence[str]) -> Iterator[str]:
         """Tell from the first minute of what nothing but a person can bring on, unless it was told before."""
@@ -256,7 +274,7 @@ class Processor:
         problems = [attention.lost_key(row) for row in lost]
         chosen = choose(ready, self.desk.settings, self.desk.clock())
         if chosen and (refusal := self._why_not_to_be_erased()):
-            return [*problems, f"the next batch waits: {refusal}"]
+            return [*problems, self._apart("the next batch waits", ExpungeError(refusal))]
         if chosen:
             try:
                 self._adopt()
@@ -295,11 +313,17 @@ class Processor:
         steplog.write(batch.id, text)
         self.tell(f"{batch.id}: {text}")
 
+    def _apart(self, problem: str, error: Exception) -> str:
+        """Return a problem without the text of its error, which may name files: that is kept apart."""
+        steplog.write(ASIDE, f"{problem}: {error}")
+        self.tell(f"{problem}: {error}")
+        return f"{problem} ({code_of(error)}); {steplog.path_of(ASIDE)} tells why"
+
     def _fail(self, batch: Batch, error: Exception) -> str:
         """Record that a step failed: a code in the ledger, the text in a log of this checkout."""
         known = isinstance(error, ExpungeError | OSError)
         self._set_aside(batch, str(error) if known else traceback.format_exc())
-        code, step = _code(error), str(batch.status)
+        code, step = code_of(error), str(batch.status)
         if batch.status in UNDONE:  # later there is no way but on, and every run tries again
             own = {name: {"code": code} for name in batch.names}
             batch.record(self.desk, facts.Failure(step=step, code=code), facts.Failed, own)
@@ -422,7 +446,6 @@ class Processor:
                     "text": "Nothing was left to unlearn.",
                     "reason": "Other batches had erased every sample.",
                     "weights": {"original": base.weights, "result": base.weights},
-                    "placements": [],
                 },
                 (Decision.PROMOTE, "the model in production is derived from none of the samples"),
             )
@@ -431,12 +454,21 @@ class Processor:
             return self._train_anew(batch, lost)
         with parameters.overridden(self._values(ids, method)):
             pipeline = self.run("audit", self._tags(batch, method))
-            params = in_use(load())
+            params = load()
+            members = moments(params)
         verdict = read_json(Path("data/audit/verdict.json"))
         figures = read_json(Path("data/audit/metrics.json"))
         stages = ("split", "train", *(("retrain",) if method == EXACT else ("unlearn", "finetune")), "audit")
         return self._audited(
-            batch, method, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=ids
+            batch,
+            method,
+            verdict,
+            figures,
+            stages=stages,
+            pipeline=pipeline,
+            params=in_use(params),
+            ids=ids,
+            members=members,
         )
 
     def _train_anew(self, batch: Batch, lost: int) -> Batch:
@@ -451,7 +483,6 @@ class Processor:
             "verdict": "inconclusive",
             "text": "The samples are no longer in the data.",
             "reason": f"{lost} samples were gone before the batch began; nothing can be attacked.",
-            "placements": [],
             "weights": {
                 "original": production.digest_of(BASE),
                 "result": production.digest_of(production.TRAINED),
@@ -495,6 +526,7 @@ class Processor:
         pipeline: str | None,
         params: Mapping[str, Any],
         ids: Sequence[str] = (),
+        members: Moments = NO_MEMBERS,
     ) -> Batch:
         contents = Contents(self.desk.keys, self.params.split, ids)
         losses = self._losses(figures, stages)
@@ -507,6 +539,7 @@ class Processor:
             (decision, why),
             own={request.id: {"content": contents.of(request)} for request in batch.requests},
             figures=figures,
+            members=members,
             runs={stage: production.run_of(stage) for stage in stages},
             pipeline=pipeline,
             params=params,
@@ -530,15 +563,14 @@ class Processor:
         *,
         own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         figures: Mapping[str, float] = MappingProxyType({}),
+        members: Moments = NO_MEMBERS,
         runs: Mapping[str, str] = MappingProxyType({}),
         pipeline: str | None = None,
         params: Mapping[str, Any] = MappingProxyType({}),
     ) -> Batch:
         shared = figures.get("audit/count", 0) >= SHARED
-        placed = verdict["placements"]
-        moments = Moments.of_placements(placed, len(placed))  # as many non-members were drawn
         if not shared:
-            pooling.keep(self.desk, batch.id, moments)
+            pooling.keep(self.desk, batch.id, members)
         audit = facts.Audit(
             attempt=self._attempt(batch).attempt,
             method=method,
@@ -549,7 +581,7 @@ class Processor:
             decision=str(decision[0]),
             why=decision[1],
             figures={name: value for name, value in figures.items() if shared or name.startswith(OF_ALL)},
-            pooled=moments.as_sums() if shared else {},
+            pooled=members.as_sums() if shared else {},
             runs=dict(runs),
             pipeline=pipeline,
             params=dict(params),
@@ -719,7 +751,11 @@ class Processor:
         if not names:
             return
         requests = [self.desk.show(name) for name in names]
-        checklist = purge.carry_out(requests)
+        try:
+            checklist = purge.carry_out(requests)
+        except (ExpungeError, OSError) as error:
+            yield self._apart("stores that were left open could not be searched", error)
+            return
         if not checklist.open:
             with self.desk.writing() as writer:
                 for batch in dict.fromkeys(request.batch for request in requests):
@@ -831,7 +867,7 @@ def _shown(losses: Losses) -> str:
     return "" if losses.value is None else f", accuracy on val {-losses.value:+.3f}"
 
 
-def _code(error: Exception) -> Code:
+def code_of(error: Exception) -> Code:
     """Which kind of error it was: all that the record tells of it."""
     if isinstance(error, GateError):
         return Code.GATE

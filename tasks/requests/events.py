@@ -31,9 +31,6 @@ NOTHING_LEFT = "nothing left"
 EXACT = "retrain"
 """Training anew on what is kept: the exact method, and the last of every chain."""
 
-SHARED = 20
-"""Fewest samples of which figures are recorded: figures of fewer are figures of persons."""
-
 Digest = str
 Digests = tuple[Mapping[str, Digest], ...]
 
@@ -362,7 +359,8 @@ class Weights(BaseModel):
 class Audit(Fact, kind="batch-audited"):
     """What the audit found on the result of an attempt, and what follows.
 
-    ``figures`` are those of all samples of the batch together, and only if these are at least :data:`SHARED`.
+    ``figures`` are those of all samples of the batch together, and only if these are at least
+    :data:`~tasks.core.figures.SHARED`.
     """
 
     attempt: int = 0

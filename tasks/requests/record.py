@@ -113,6 +113,22 @@ class Record:
         with self.ledger.streaming() as events:
             return check_chain(events, known)
 
+    def check_whole(self, anchors: Collection[Anchor] = ()) -> Head:
+        """Prove what :meth:`check` does, and that the table of states tells what the events do.
+
+        Raises
+        ------
+        ExpungeError
+            If one of them does not hold.
+        """
+        head = self.check(anchors)
+        if differing := self.ledger.standing_differs():
+            raise ExpungeError(
+                f"the table of states does not fit the events of {', '.join(differing[:3])}; "
+                "make it again: expunge doctor --rebuild"
+            )
+        return head
+
     def _mark(self) -> None:
         """Mark the head, unless the ledger no longer passes through the last mark: that must stay seen."""
         path, head = self._mark_path(), self.ledger.head()

@@ -30,7 +30,10 @@ from tasks.tracking.store import KEY
 
 VERSION, MODEL, ARTIFACTS = "registered version", "logged model", "artifacts"
 PER_SAMPLE = ("tables/losses.csv", "tables/verdict.json")
-"""Artifacts of runs that are deleted with void data; the others hold figures of whole sets."""
+"""Artifacts of runs that are deleted with void data; the others hold figures of whole sets.
+
+Verdicts of earlier versions held a score of each member.
+"""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from tasks.engine.training import Epoch, fit
 from tasks.engine.weights import load
 from tests import tiny
 
-DATA = tiny.noise(30)
+DATA = tiny.noise(50)
 IMAGES, LABELS = DATA.images.numpy(), DATA.labels.numpy()
-ROLES: NDArray[np.str_] = np.array(["retain"] * 20 + ["forget"] * 4 + ["test"] * 6)
+ROLES: NDArray[np.str_] = np.array(["retain"] * 20 + ["forget"] * 20 + ["test"] * 10)
 GROUPS = Groups(IMAGES, LABELS, ROLES)
 HISTORY: list[Epoch] = [{"unlearn/loss": 0.5}, {"unlearn/loss": 0.25}]
 
@@ -52,6 +52,14 @@ def test_metrics_are_those_of_each_role_and_the_time(tmp_path: Path) -> None:
         assert metrics.pop(f"{role}/acc") == accuracy(rows[chosen], LABELS[chosen])
         assert metrics.pop(f"{role}/loss") == cross_entropy(rows[chosen], LABELS[chosen])
     assert metrics == {}
+
+
+def test_of_a_forget_set_of_few_no_figure_is_kept_nor_one_that_gives_it_away(tmp_path: Path) -> None:
+    """Stage ``train`` tells of retain and forget set together: with the one the other would be known."""
+    few = Groups(IMAGES, LABELS, np.where(np.arange(50) == 20, "retain", ROLES))
+    metrics = outputs.write(tmp_path, tiny.model(), tiny.info(), few, history=[], seconds=1.5)
+    assert set(metrics) == {"time/seconds", "test/acc", "test/loss"}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
 
 
 def test_the_history_has_a_row_an_epoch_with_the_documented_columns(tmp_path: Path) -> None:

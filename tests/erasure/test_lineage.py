@@ -46,6 +46,7 @@ elif stage == "train":
     (out / "weights.safetensors").write_bytes(images.mean(axis=0).tobytes())
     np.save(out / "logits.npy", images.mean(axis=(1, 2, 3)))
     (out / "metrics.json").write_text(str(len(images)))
+    (out / "verdict.json").write_text(str(images.mean()))
 else:
     (out / "report.html").write_text(Path("data/split/classes.json").read_text())
 """
@@ -58,7 +59,11 @@ stages:
   train:
     cmd: python make.py train
     deps: [data/split/images.npy]
-    outs: [data/train/weights.safetensors, data/train/logits.npy, data/train/metrics.json]
+    outs:
+    - data/train/weights.safetensors
+    - data/train/logits.npy
+    - data/train/metrics.json
+    - data/train/verdict.json
   report:
     cmd: python make.py report
     deps: [data/split/classes.json]
@@ -141,7 +146,7 @@ def by_path(outputs: list[Output]) -> dict[str, str]:
 
 VOID = (
     *("data/split/images.npy", "data/split/samples.csv", "data/split/manifest.csv"),
-    *("data/train/weights.safetensors", "data/train/logits.npy"),
+    *("data/train/weights.safetensors", "data/train/logits.npy", "data/train/verdict.json"),
 )
 
 

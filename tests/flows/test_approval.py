@@ -124,6 +124,19 @@ def test_a_request_that_cannot_be_approved_is_not_asked_about(
     assert "is refused" in str(state.message)
 
 
+def test_nothing_is_asked_of_a_ledger_whose_requests_are_carried_out_elsewhere(
+    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.approval.ROOT", root)
+    monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
+    monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
+    request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
+    desk.record(facts.Settled(checkout="0" * 32, host="other", commit="f" * 40, by="me"))
+    state = approve_request(request, wait_seconds=1, return_state=True)
+    assert state.is_failed()
+    assert str(state.message).startswith("the ledger is that of another project")
+
+
 def suspended() -> dict[str, UUID]:
     """Runs that wait for a person without a process, by request."""
     with get_client(sync_client=True) as client:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows.intake import submit_request
+from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
@@ -74,3 +76,16 @@ def test_a_request_is_received_while_the_data_cannot_be_read(requests: Any, root
     assert state.message == f"request {request.id}: received"
     assert request.due_at is not None
     assert request.due_at.startswith("2026-06-01")
+
+
+def test_a_ledger_whose_requests_are_carried_out_elsewhere_takes_none(
+    requests: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run().is_completed()
+    with chdir(root):
+        desk = Desk.open(load_settings(), {"EXPUNGE_KEYS": str(tmp_path / "keys")}, root)
+        desk.record(facts.Settled(checkout="0" * 32, host="other", commit="f" * 40, by="me"))
+    state = run()
+    assert state.is_failed()
+    assert str(state.message).startswith("the ledger is that of another project")
+    assert len(requests()) == 1

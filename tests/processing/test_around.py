@@ -407,3 +407,5 @@ def test_an_edited_ledger_stops_everything_before_anything_is_decided(checkout: 
     with pytest.raises(ExpungeError, match="event 2 was changed"):
         checkout.process(quick)
     assert checkout.kinds(request.id) == ["received", "validated"]
+    with pytest.raises(ExpungeError, match="event 2 was changed"):
+        audit_production(checkout.desk, load(), checkout.root)

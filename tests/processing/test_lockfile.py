@@ -29,7 +29,7 @@ def cut_short(whole: bytes) -> bytes:
     return whole[: whole.rindex(b"- path:") + len(b"- pat")]
 
 
-@pytest.mark.parametrize("half", [bytes(), b"schema", b"\0\xff"])
+@pytest.mark.parametrize("half", [b"", b"schema", b"\0\xff"])
 def test_a_damaged_lock_file_is_made_whole_and_kept_aside(checkout: Checkout, half: bytes) -> None:
     path = Path("dvc.lock")
     whole = path.read_bytes()

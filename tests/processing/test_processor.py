@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def bytes_anywhere(root: Path, *wanted: bytes) -> list[Path]:
     return [path for path in files if any(value in path.read_bytes() for value in wanted)]
 
 
+def figures_of_members(root: Path) -> set[str]:
+    """Names of figures that tell of the forget set, in whatever a stage left: outputs, cache, journals."""
+    name = re.compile(rb'"((?:forget|retain)/(?:acc|loss)|audit/(?:original_)?auc|placements|unlearn/\w+)')
+    folders = [root / folder for folder in ("data", ".dvc/cache", ".expunge")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert any(b'"val/acc"' in path.read_bytes() for path in files if path.name == "journal.jsonl")
+    return {found.decode() for path in files for found in name.findall(path.read_bytes())}
+
+
 def weights_in(root: Path) -> set[str]:
     """Digests of the tensors of all safetensors files in a folder, whatever they are called."""
     files = [path for path in root.rglob("*") if path.is_file() and ".git" not in path.parts]
@@ -65,6 +75,7 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     checkout.repository.dvc("repro", "split")
     assert name not in ids_in_data()
     assert weights_in(checkout.root) == {promoted.weights}
+    assert figures_of_members(checkout.root) == set()
 
     # by another method the next one goes the same way, and no weights survive but those in production
     checkout.set(chain=["none"], inconclusive="promote")
@@ -77,6 +88,7 @@ def test_a_request_goes_all_the_way(checkout: Checkout) -> None:
     assert last is not None
     assert last.guarantee == "approximate"
     assert weights_in(checkout.root) == {last.weights} != {promoted.weights}
+    assert figures_of_members(checkout.root) == set()
     purge = Purge(checkout.root, load(), checkout.desk, {})
     for each in (request, second):
         assert [line for line in verify(purge, [checkout.desk.show(each)]) if not line.holds] == []

@@ -56,12 +56,13 @@ def make(root: Path, stage: str, *, seed: int, reads: str, tracking: Tracking = 
 
 def attack(root: Path, tracking: Tracking = TRACKING) -> str:
     """Record a run that looked at void data and send it; return its key."""
-    for name in ("losses.csv", "roc.csv", "losses.png"):
+    for name in ("losses.csv", "roc.csv", "verdict.json", "losses.png"):
         (root / name).write_text(f"content of {name}")
     with journal.record("mia", tracking, root) as run:
         run.tags({"dvc.out.data/mia/losses.csv": VOID})
         run.artifact(root / "losses.csv", "tables")
         run.artifact(root / "roc.csv", "tables")
+        run.artifact(root / "verdict.json", "tables")
         run.artifact(root / "losses.png", "figures")
     send(root)
     return run.key
@@ -120,6 +121,7 @@ def test_a_models_life_from_its_run_to_its_last_byte(
             ("registered version", "digits/1"),
             ("logged model", first.model_id),
             ("artifacts", f"{mia['run_id']}/tables/losses.csv"),
+            ("artifacts", f"{mia['run_id']}/tables/verdict.json"),
         ]
         assert there[0].why == there[1].why == f"dvc.in.data/split/images.npy is {VOID}"
         assert there[2].why == f"dvc.out.data/mia/losses.csv is {VOID}"
@@ -131,7 +133,8 @@ def test_a_models_life_from_its_run_to_its_last_byte(
         assert holders(folder, old) == []
         assert holders(folder, new)
         assert holders(folder, repaired)
-        left = {path.name for path in folder.rglob("*") if path.suffix in {".csv", ".png"}}
+        attacked = {"losses.csv", "roc.csv", "verdict.json", "losses.png"}
+        left = attacked & {path.name for path in folder.rglob("*")}
         assert left == {"roc.csv", "losses.png"}
         assert models.versions() == [second]
         uri = tracking.uri
