@@ -35,7 +35,7 @@ from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
 from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bare, folder_list, remotes
 from tasks.erasure.stores.folder import Folder
 from tasks.erasure.stores.mlflow import RunFiles
-from tasks.erasure.stores.prefect import EVENT, FlowRuns, local_database
+from tasks.erasure.stores.prefect import DATABASE, EVENT, FlowRuns, local_database
 from tasks.erasure.stores_git import GitHistory
 from tasks.requests.desk import Desk
 from tasks.requests.naming import meant
@@ -503,7 +503,7 @@ class Purge:
             except ExpungeError as error:
                 yield Unopened(RunFiles.name, error)
         runs = FlowRuns(self.environ, self.root)
-        yield runs if runs.url else local_database(self.environ)
+        yield runs if runs.url else local_database(self.environ, self.root)
         yield Folder(STATE_FOLDER, self.root / STATE)
 
     def _is_walked(self, source: Path) -> bool:
@@ -671,7 +671,7 @@ class Purge:
                 outcome = Outcome.DELETED
         elif store.name == DVC_TEMPORARY and self._is_at_work(Path(hit.item)):
             outcome, why = Outcome.UNREACHABLE, f"{why}; an experiment is at work there"
-        elif store.name != "Prefect's local database":
+        elif store.name != DATABASE:
             outcome = Outcome.DELETED
         return Detail(store.name, hit.item, outcome, why)
 

@@ -20,7 +20,7 @@ from tasks.core.errors import UnavailableError
 from tasks.erasure.identity import wanted_of
 from tasks.erasure.purge import Purge
 from tasks.erasure.search import Sought, Wanted
-from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns, settings
+from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
@@ -206,25 +206,6 @@ def test_a_record_that_the_server_cannot_send_ends_no_search() -> None:
         assert runs.search([]) == []
     with broken_at(*range(100), of=100) as address, pytest.raises(UnavailableError):
         list(FlowRuns({"PREFECT_API_URL": address}).runs())
-
-
-def test_the_address_is_found_where_prefect_finds_it(tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path)}
-    assert settings(home, tmp_path) == {}
-    profiles = tmp_path / ".prefect/profiles.toml"
-    profiles.parent.mkdir()
-    profiles.write_text(
-        'active = "b"\n[profiles.a]\nPREFECT_API_URL = "http://a"\n[profiles.b]\nPREFECT_API_URL = "http://b"\n'
-    )
-    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://b"}
-    assert FlowRuns(home, tmp_path).url == "http://b"
-    assert settings(home | {"PREFECT_PROFILE": "a"}, tmp_path) == {"PREFECT_API_URL": "http://a"}
-    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://c"\nkey = "k"\n')
-    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://c", "PREFECT_API_KEY": "k"}
-    assert settings(home | {"PREFECT_API_URL": "http://d"}, tmp_path)["PREFECT_API_URL"] == "http://d"
-    profiles.write_text("= nothing")
-    (tmp_path / "prefect.toml").unlink()
-    assert settings(home, tmp_path) == {}
 
 
 def test_the_names_of_our_flows_are_those_of_the_flows() -> None:
