@@ -29,11 +29,12 @@ from tasks.erasure.identity import bases_of, brought, forget, of_data, of_ledger
 from tasks.erasure.ownership import FOREIGN, Ownership
 from tasks.erasure.pointers import Pointers, below_root, read_pointers
 from tasks.erasure.search import find
+from tasks.erasure.side_files import passed_over, remove_copies, thumbnails_of
 from tasks.erasure.sought import Sought
 from tasks.erasure.source import bring_up_to_date, pointers_of_source
 from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
 from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bare, folder_list, remotes
-from tasks.erasure.stores.folder import Folder
+from tasks.erasure.stores.folder import BESIDE, Folder
 from tasks.erasure.stores.mlflow import RunFiles
 from tasks.erasure.stores.prefect import DATABASE, EVENT, FlowRuns, local_database
 from tasks.erasure.stores_git import GitHistory
@@ -54,7 +55,7 @@ CODE = ("tasks", "flows", "tests", "docs", "bench")
 
 WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
 """Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
-STATE_FOLDER, DVC_TEMPORARY = "state", "DVC's temporary files"
+STATE_FOLDER, DVC_TEMPORARY, DESKTOP = "state", "DVC's temporary files", "thumbnails of this user"
 REACH = "data/requests/rejected", "data/requests/claimed"
 
 WEIGHTS = "weights.safetensors"
@@ -172,7 +173,7 @@ class Purge:
         begun = Begun.of(self.root, (request.id for request in requests))
         identity = remembered(begun.requests, requests, self.desk, self.params.split)
         wanted = identity.sought
-        lines = [self._originals(requests, begun)]
+        lines = [*self._originals(requests, begun, wanted)]
         objects = self._objects()
         lines += self._renew_pointers(wanted, objects, begun)
         self._split_again()
@@ -192,17 +193,23 @@ class Purge:
 
     # the parts, in the order in which they happen
 
-    def _originals(self, requests: Sequence[Request], begun: Begun) -> Line:
+    def _originals(self, requests: Sequence[Request], begun: Begun, wanted: Sought) -> Iterator[Line]:
         split = self.params.split
         if kept := originals.why_kept(split.source):
-            return Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
+            yield Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
+            return
         begun.add(files=self._pointer_files())
         images = self._source()
         references = {ref for request in requests for ref in self._references(request, images).values()}
         changed = originals.remove(split.source, Path(split.path), references)
-        return Line(
+        yield Line(
             SOURCE, "originals, by id", Outcome.DELETED, len(references), f"{len(changed)} files changed"
         )
+        beside = remove_copies(Path(split.path), wanted)
+        self._details += [Detail(SOURCE, str(path), Outcome.DELETED, BESIDE) for path in beside]
+        if beside:
+            scope = "thumbnails and other copies beside the originals, by name"
+            yield Line(SOURCE, scope, Outcome.DELETED, len(beside))
 
     def _pointer_files(self) -> list[str]:
         tracking = {p.file for p in read_pointers(self.root).of(self._path) if p.current}
@@ -502,6 +509,7 @@ class Purge:
                     yield RunFiles(deletion)
             except ExpungeError as error:
                 yield Unopened(RunFiles.name, error)
+        yield Folder(DESKTOP, thumbnails_of(self.environ))
         runs = FlowRuns(self.environ, self.root)
         yield runs if runs.url else local_database(self.environ, self.root)
         yield Folder(STATE_FOLDER, self.root / STATE)
@@ -664,14 +672,16 @@ class Purge:
         if hit.foreign or hit.item.startswith(EVENT):
             why = f"{why}; {FOREIGN}"
         elif store.name in {WORKSPACE, REST, SOURCE}:
-            if any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH):
+            item = Path(hit.item)
+            in_reach = any(item.is_relative_to(self.root / folder) for folder in REACH)
+            if in_reach or (hit.copy and self._is_passed_over(item)):
                 outcome = Outcome.DELETED
         elif store.name.startswith("MLflow files"):
             if not self._own_runs.isdisjoint(Path(hit.item).parts):
                 outcome = Outcome.DELETED
         elif store.name == DVC_TEMPORARY and self._is_at_work(Path(hit.item)):
             outcome, why = Outcome.UNREACHABLE, f"{why}; an experiment is at work there"
-        elif store.name != DATABASE:
+        elif store.name not in {DATABASE, DESKTOP}:
             outcome = Outcome.DELETED
         return Detail(store.name, hit.item, outcome, why)
 
@@ -693,6 +703,11 @@ class Purge:
         from tasks.tracking import RUNS
 
         return {str(read_json(path).get("run_id")) for path in (self.root / RUNS).glob("*.json")}
+
+    def _is_passed_over(self, path: Path) -> bool:
+        """Whether it is a file of the source that is nobody's sample."""
+        place, source = path.resolve(), Path(self.root, self.params.split.path).resolve()
+        return place.is_relative_to(source) and passed_over(place.relative_to(source).as_posix())
 
     def _is_at_work(self, path: Path) -> bool:
         return any(path.is_relative_to(each) and at_work(each) for each in checkouts(self.root)[1:])

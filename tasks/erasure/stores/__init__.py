@@ -38,6 +38,8 @@ class Hit:
         Whether nothing but the end of a longer path, or a number, was found: no reason to delete anything.
     foreign
         Whether the store itself can tell that it is somebody else's.
+    copy
+        Whether it is where a program lays its copy of an image, see :mod:`tasks.erasure.side_files`.
     """
 
     store: str
@@ -46,6 +48,7 @@ class Hit:
     whole: bool = False
     weak: bool = False
     foreign: bool = False
+    copy: bool = False
 
 
 class UnsearchableError(ExpungeError):
