@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
+from tasks.core.temporary import clear
 from tasks.datasets import SOURCES
 from tasks.erasure import lineage, originals, pointer, public
 from tasks.erasure.begun import FOLDER, Begun
@@ -28,6 +29,7 @@ from tasks.erasure.git_rewrite import how_to_rewrite
 from tasks.erasure.identity import bases_of, brought, forget, of_data, of_ledger, recorded_weights, remembered
 from tasks.erasure.ownership import FOREIGN, Ownership
 from tasks.erasure.pointers import Pointers, below_root, read_pointers
+from tasks.erasure.repositories import others
 from tasks.erasure.search import find
 from tasks.erasure.side_files import passed_over, remove_copies, thumbnails_of
 from tasks.erasure.sought import Sought
@@ -37,7 +39,7 @@ from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bar
 from tasks.erasure.stores.folder import BESIDE, Folder
 from tasks.erasure.stores.mlflow import RunFiles
 from tasks.erasure.stores.prefect import DATABASE, EVENT, FlowRuns, local_database
-from tasks.erasure.stores_git import GitHistory
+from tasks.erasure.stores_git import GitHistory, Held
 from tasks.requests.desk import Desk
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
@@ -55,6 +57,7 @@ CODE = ("tasks", "flows", "tests", "docs", "bench")
 
 WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
 """Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
+GIT, OTHER_GIT = "Git history", "other Git repositories"
 STATE_FOLDER, DVC_TEMPORARY, DESKTOP = "state", "DVC's temporary files", "thumbnails of this user"
 REACH = "data/requests/rejected", "data/requests/claimed"
 
@@ -179,7 +182,7 @@ class Purge:
         self._split_again()
         lines += _twins(identity.twins)
         lines += self._purge_objects(wanted, requests, objects, begun)
-        lines += self._checkpoints()
+        lines += [*self._checkpoints(), *self._left_by_killed()]
         for store in self._others():
             lines += self._purge_store(store, wanted)
         lines += [*self._unsearched(), *self._beyond_reach(begun, wanted)]
@@ -429,6 +432,10 @@ class Purge:
             )
         return lines
 
+    def _left_by_killed(self) -> Iterator[Line]:
+        if count := clear(self.root):
+            yield Line("temporary folders", "of processes that were killed", Outcome.DELETED, count)
+
     def _purge_store(self, store: Store, wanted: Sought) -> list[Line]:
         hits, failed = self._search(store, wanted)
         judged = []
@@ -564,31 +571,56 @@ class Purge:
 
     def _git(self, wanted: Sought) -> Iterator[Line]:
         """Search Git's whole history; it is rewritten by nobody but the operator."""
-        store = GitHistory(self.root)
-        try:
-            held, limits = store.held(wanted), store.limits()
-        except (ExpungeError, OSError) as error:
-            yield self._failed("Git history", error)
-            return
-        shipped = sum(len(each.contents) for each in held if each.public)
-        own = [each for each in held if not each.public]
+        yield from self._history(GIT, [GitHistory(self.root)], wanted)
+        source = (self.root / self.params.split.path).resolve()
+        elsewhere = [] if source.is_relative_to(self.root.resolve()) else [source]
+        found, damaged = others(self.root, *elsewhere)
+        if found:
+            yield from self._history(OTHER_GIT, [GitHistory(path) for path in found], wanted)
+        for path in damaged:
+            why = "looks like a repository of Git, which Git does not take for one"
+            self._details.append(Detail(OTHER_GIT, str(path), Outcome.NOT_SEARCHED, why))
+        if damaged:
+            yield Line(OTHER_GIT, "all of it", Outcome.NOT_SEARCHED, len(damaged), "Git cannot read them")
+
+    def _history(self, name: str, stores: Sequence[GitHistory], wanted: Sought) -> Iterator[Line]:
+        """Search one or more repositories."""
+        own, shipped, limits, failed = 0, 0, [], False
+        for store in stores:
+            try:
+                held = store.held(wanted)
+                limits += store.limits()
+            except (ExpungeError, OSError) as error:
+                failed = True
+                yield self._failed(name, error)
+                continue
+            shipped += sum(len(each.contents) for each in held if each.public)
+            mine = [each for each in held if not each.public]
+            own += sum(len(each.contents) for each in mine)
+            self._details += self._told_of_history(name, store, mine)
         if shipped:
             what = "of the public data set that is shipped with the project, not the operator's copy"
-            yield Line("Git history", f"files {what}", Outcome.NOT_APPLICABLE, shipped)
+            yield Line(name, f"files {what}", Outcome.NOT_APPLICABLE, shipped)
         if own:
-            advice = how_to_rewrite(own, store.from_top(self.params.split.path))
-            for each in own:
-                why = "; ".join([each.why, *advice])
-                self._details.append(Detail("Git history", each.text, Outcome.KEPT_REPORTED, why))
-            count = sum(len(each.contents) for each in own)
             why = (
                 "commits, or what they left, hold samples; expunge verify erasure prints how to rewrite them"
             )
-            yield Line("Git history", store.how, Outcome.KEPT_REPORTED, count, why)
-        for limit in limits:
-            yield Line("Git history", "part of it", Outcome.NOT_SEARCHED, 0, limit)
+            yield Line(name, GitHistory.how, Outcome.KEPT_REPORTED, own, why)
+        for limit in dict.fromkeys(limits):
+            yield Line(name, "part of it", Outcome.NOT_SEARCHED, 0, limit)
+        if not (own or shipped or failed):
+            yield Line(name, GitHistory.how, Outcome.NOTHING_FOUND)
+
+    def _told_of_history(self, name: str, store: GitHistory, held: Sequence[Held]) -> Iterator[Detail]:
         if not held:
-            yield Line("Git history", store.how, Outcome.NOTHING_FOUND)
+            return
+        source = store.from_top(self.params.split.path) if name == GIT else None
+        if name != GIT:
+            held = [replace(each, submodule=str(store.root / each.submodule)) for each in held]
+        advice = how_to_rewrite(held, source)
+        for each in held:
+            where = f"{each.submodule}: " if name != GIT else ""
+            yield Detail(name, f"{where}{each.text}", Outcome.KEPT_REPORTED, "; ".join([each.why, *advice]))
 
     # models
 

@@ -12,7 +12,6 @@ experiment or were sent from this checkout.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tasks.core.errors import ExpungeError
+from tasks.core.temporary import temporary_folder
 from tasks.tracking import RUNS
 from tasks.tracking.model_registry import ALIAS, MODEL_ID, WEIGHTS, Models, asks, gone_is_fine, pages
 from tasks.tracking.store import KEY
@@ -153,8 +153,8 @@ class Deletion:
     def downloaded(self, item: str) -> Iterator[Path]:
         """Hold a file that :meth:`files` named, for as long as the context lasts."""
         run_id, _, path = item.partition("/")
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-            yield Path(self._download(run_id, path, folder))
+        with temporary_folder(self._root) as folder:
+            yield Path(self._download(run_id, path, str(folder)))
 
     @asks
     def delete_file(self, item: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tasks.core.files import digest
@@ -539,14 +540,24 @@ def test_what_git_once_tracked_of_the_source_is_told(project: Project) -> None:
 def test_a_training_at_work_keeps_its_checkpoint(project: Project) -> None:
     from tasks.core.files import only_writer
 
-    for stage in ("train", "retrain"):
-        project.repository.write(f".expunge/checkpoints/{stage}.ckpt", "weights")
+    experiments = Path(".dvc/tmp/exps/busy"), Path(".dvc/tmp/exps/ended")
+    for checkout in (Path(), *experiments):
+        for stage in ("train", "retrain"):
+            project.repository.write(f"{checkout}/.expunge/checkpoints/{stage}.ckpt", "weights")
+    for checkout in experiments:
+        project.repository.write(f"{checkout}/data/split/ids.csv", f"{GONE}\n")
+    project.repository.write(".expunge/tmp/0123/object", "nothing that a search would find")
     request = project.promoted(GONE)
-    with only_writer(Path("data/train")):
+    (experiments[0] / ".expunge/locks").mkdir()
+    with only_writer(Path("data/train")), FileLock(experiments[0] / ".expunge/locks/data-retrain.lock"):
         checklist = project.purge().carry_out([request])
-    assert Path(".expunge/checkpoints/train.ckpt").exists()
-    assert not Path(".expunge/checkpoints/retrain.ckpt").exists()
-    assert checklist.open == ("checkpoints",)
+    left = {str(path) for path in Path().rglob("*.ckpt")}
+    assert left == {".expunge/checkpoints/train.ckpt", f"{experiments[0]}/.expunge/checkpoints/retrain.ckpt"}
+    assert [path.parts[3] for path in Path(".dvc/tmp/exps").rglob("ids.csv")] == ["busy"]
+    assert outcomes(checklist, "DVC's temporary files") == {Outcome.DELETED, Outcome.UNREACHABLE}
+    assert checklist.open == ("checkpoints", "DVC's temporary files")
+    assert outcomes(checklist, "temporary folders") == {Outcome.DELETED}
+    assert not Path(".expunge/tmp/0123").exists()
 
 
 def test_what_a_user_put_into_data_stays_even_if_it_is_the_same_as_an_output(project: Project) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import Any
 
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import digest
+from tasks.core.temporary import temporary_folder
 from tasks.erasure.search import Asked, find, sought_of
 from tasks.erasure.stores import Hit, Scans, UnsearchableError
 from tasks.erasure.stores.folder import Folder
@@ -145,9 +145,9 @@ class Objects:
             if not self.has(md5):
                 path = fs.join(root, LAYOUTS[0], md5[:2], md5[2:])
                 fs.makedirs(fs.parent(path), exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-                    Path(folder, "object").write_bytes(content)
-                    fs.put_file(str(Path(folder, "object")), f"{path}.part")
+                with temporary_folder(self.root) as folder:
+                    (folder / "object").write_bytes(content)
+                    fs.put_file(str(folder / "object"), f"{path}.part")
                     fs.move(f"{path}.part", path)
 
     def _scan(self, item: str, file: Path, wanted: Asked) -> None:
@@ -215,10 +215,10 @@ class Objects:
         if fs.protocol == "local":
             yield Path(path)
             return
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
+        with temporary_folder(self.root) as folder:
             with self._answering():
-                fs.get_file(path, str(Path(folder, "object")))
-            yield Path(folder, "object")
+                fs.get_file(path, str(folder / "object"))
+            yield folder / "object"
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -265,9 +265,9 @@ class DvcCache(Objects):
         from dvc.fs import LocalFileSystem
 
         content, md5 = folder_list(files)
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder, _opened(self.root) as repo:
-            Path(folder, "list").write_bytes(content)
-            repo.cache.local.add(str(Path(folder, "list")), LocalFileSystem(), md5)
+        with temporary_folder(self.root) as folder, _opened(self.root) as repo:
+            (folder / "list").write_bytes(content)
+            repo.cache.local.add(str(folder / "list"), LocalFileSystem(), md5)
             repo.cache.local.protect(repo.cache.local.oid_to_path(md5))
         return md5
 
