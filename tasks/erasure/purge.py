@@ -510,24 +510,24 @@ class Purge:
             if (self.root / name).is_dir():
                 yield Folder(f"MLflow files ({name})", self.root / name)
         yield Folder(REST, self.root, skip=[*self._apart(), *self._our_records("")])
-        if self._files_are_elsewhere:
-            try:
-                if deletion := self._deletion():
-                    yield RunFiles(deletion)
-            except ExpungeError as error:
-                yield Unopened(RunFiles.name, error)
+        try:
+            deletion = self._deletion()
+            if deletion and deletion.runs_elsewhere(self._is_walked):
+                yield RunFiles(deletion, self._is_walked)
+        except ExpungeError as error:
+            yield Unopened(RunFiles.name, error)
         yield Folder(DESKTOP, thumbnails_of(self.environ))
         runs = FlowRuns(self.environ, self.root)
         yield runs if runs.url else local_database(self.environ, self.root)
         yield Folder(STATE_FOLDER, self.root / STATE)
 
-    def _is_walked(self, source: Path) -> bool:
-        """Whether the workspace, or the rest of the checkout, is searched where the source lies."""
+    def _is_walked(self, folder: Path) -> bool:
+        """Whether a folder, all links resolved, lies in the checkout, and where that is searched."""
         root = self.root.resolve()
-        if not source.is_relative_to(root):
+        if not folder.is_relative_to(root):
             return False
-        first = source.relative_to(root).parts[:1]
-        return first not in {(each,) for each in self._apart() if each != "data"}
+        first = folder.relative_to(root).parts[:1]
+        return first not in {(each,) for each in self._apart() if each not in {"data", *MLFLOW}}
 
     def _apart(self) -> tuple[str, ...]:
         environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
@@ -539,10 +539,6 @@ class Purge:
         found = [CERTIFICATES, *(f"{ledger}{end}" for end in ("", "-wal", "-shm", "-journal") if ledger)]
         inside = [Path(below_root(self.root, each)) for each in found]
         return [str(each.relative_to(below)) for each in inside if each.is_relative_to(below)]
-
-    @property
-    def _files_are_elsewhere(self) -> bool:
-        return self.params.tracking.uri.startswith(("http://", "https://"))
 
     def _unsearched(self) -> Iterator[Line]:
         """Tell of what is not searched, and why that is right or wrong."""
