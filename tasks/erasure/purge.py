@@ -51,7 +51,7 @@ from tasks.samples.image_set import ImageSet
 if TYPE_CHECKING:
     from tasks.tracking.deletion import Deletion, Void
 
-MLFLOW = ("mlruns", "mlartifacts")
+MLFLOW, MODELS = ("mlruns", "mlartifacts"), "MLflow"
 CODE = ("tasks", "flows", "tests", "docs", "bench")
 """Folders of the project's own text, in which a name stands as an example."""
 
@@ -105,7 +105,7 @@ class Purge:
         return begun.files if pending.intersection(begun.requests) else []
 
     def open_requests(self) -> list[str]:
-        """Ids of the purged requests for which a store is to be searched again: :meth:`carry_out` does it."""
+        """Ids of the purged requests for which a store is to be searched again."""
         begun = Begun.read(self.root)
         if not begun.open:
             return []
@@ -149,7 +149,7 @@ class Purge:
         deletion = self._deletion()
         for each in self._void_models(deletion, requests, void) if deletion else ():
             outcome = Outcome.DELETED if each.ours else Outcome.KEPT_REPORTED
-            found.append(Detail("MLflow", f"{each.kind} {each.item}", outcome, each.why))
+            found.append(Detail(MODELS, f"{each.kind} {each.item}", outcome, each.why))
         current = in_production(self.desk.ledger)
         if current and any(not request.content for request in requests):
             model = f"the model in production, {current.weights[:12]}"
@@ -165,14 +165,14 @@ class Purge:
 
         No store that cannot be reached or read, and nothing that is somebody else's, ends it: that is a line
         of the checklist. What is begun is written down, so a purge that was cut short is finished by the next
-        call. Called again for requests that were purged, it searches the stores that were left open, too.
+        call; what stores that did not answer have left is for :func:`tasks.erasure.again.search_again`.
 
         Raises
         ------
         ExpungeError
             If the originals cannot be taken out, or the split cannot be made again.
         """
-        self._details, self._scans = [], Scans()
+        self.begin()
         begun = Begun.of(self.root, (request.id for request in requests))
         identity = remembered(begun.requests, requests, self.desk, self.params.split)
         wanted = identity.sought
@@ -186,12 +186,20 @@ class Purge:
         for store in self._others():
             lines += self._purge_store(store, wanted)
         lines += [*self._unsearched(), *self._beyond_reach(begun, wanted)]
+        return self.end(begun, lines, wanted)
+
+    def begin(self) -> None:
+        """Forget what an earlier search has found."""
+        self._details, self._scans = [], Scans()
+
+    def end(self, begun: Begun, lines: Sequence[Line], wanted: Sought, log: str = "log") -> Checklist:
+        """Write down what is left open, and what the lines are about; return the checklist."""
         begun.open = sorted({line.store for line in lines if line.open})
         begun.write()
         if not begun.open:
             forget(begun.requests, self.desk)
         checklist = Checklist(tuple(lines), tuple(self._details), tuple(begun.weights))
-        self._log(begun, checklist, wanted)
+        self._log(begun, checklist, wanted, log)
         return checklist
 
     # the parts, in the order in which they happen
@@ -254,15 +262,28 @@ class Purge:
         self._dvc("repro", "--single-item", "split")
 
     def _purge_objects(
-        self, wanted: Sought, requests: Sequence[Request], objects: list[Objects], begun: Begun
+        self,
+        wanted: Sought,
+        requests: Sequence[Request],
+        objects: list[Objects],
+        begun: Begun,
+        only: Collection[str] | None = None,
     ) -> list[Line]:
-        """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
+        """Take objects that hold samples, and what was computed from them, out of all that is DVC's.
+
+        With ``only`` names, the other stores are merely asked whose something is; and nothing is deleted if
+        more is to go than was known.
+        """
         hits, lines = {}, []
-        for store in objects:
+        asked = [store for store in objects if only is None or store.name in only]
+        for store in asked:
             hits[store.name], line = self._search(store, wanted)
             lines += [line] if line else []
-        answering = [store for store in objects if not any(line.store == store.name for line in lines)]
-        ownership = Ownership(self.root, self._path, wanted, answering, begun.objects)
+        answering = [store for store in asked if not any(line.store == store.name for line in lines)]
+        if only is not None and not answering and MODELS not in only:
+            return lines
+        telling = [store for store in objects if store in answering or store not in asked]
+        ownership = Ownership(self.root, self._path, wanted, telling, begun.objects)
         for store in answering:
             hits[store.name] += self._by_lineage(store, ownership.outdated, hits[store.name])
         doomed: dict[str, list[Hit]] = {
@@ -282,13 +303,18 @@ class Purge:
         going = {md5 for md5 in held | made if md5 not in keep} - sealed
         going -= {md5 for md5 in made if ownership.fate_of_output(md5)[0] is not Outcome.DELETED}
         weights = {bare(o.md5) for o in outputs if o.path.endswith(WEIGHTS)} - sealed
+        new = not going.issubset(begun.objects)
         begun.add(objects=going, weights=self._digests(weights, answering))
-        lines += self._mlflow(requests, held | made)  # while DVC's objects still tell what is void
-        self._delete_in_workspace(ownership, going)
-        lineage.forget_in_lock(self.root / "dvc.lock", going | sealed)
+        if only is not None and new:
+            return lines
+        if only is None or MODELS in only:
+            lines += self._mlflow(requests, held | made)  # while DVC's objects still tell what is void
+        if only is None:
+            self._delete_in_workspace(ownership, going)
+            lineage.forget_in_lock(self.root / "dvc.lock", going | sealed)
         for store in answering:
             lines += self._delete_objects(store, ownership, doomed[store.name], going)
-        if sealed:
+        if sealed and only is None:
             lines.append(Line("DVC", "superseded weights", Outcome.SEALED, len(sealed), self._sealed()))
         emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
         for store in answering:
@@ -396,26 +422,26 @@ class Purge:
         try:
             deletion = self._deletion()
             if deletion is None:
-                return [Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")]
+                return [Line(MODELS, "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")]
             found = self._void_models(deletion, requests, void)
             sealed = [each for each in found if self._seals and each.kind != "artifacts" and each.ours]
             gone = [each for each in found if each.ours and each not in sealed]
             deletion.delete(gone)
         except (ExpungeError, OSError) as error:
-            return [self._failed("MLflow", error)]
+            return [self._failed(MODELS, error)]
         scope = "models and files of runs that read or wrote void objects; the records of the runs stay"
         foreign = [each for each in found if not each.ours]
         self._details += [
-            Detail("MLflow", f"{each.kind} {each.item}", Outcome.KEPT_REPORTED, f"{each.why}; {FOREIGN}")
+            Detail(MODELS, f"{each.kind} {each.item}", Outcome.KEPT_REPORTED, f"{each.why}; {FOREIGN}")
             for each in foreign
         ]
         outcome = Outcome.DELETED if gone else Outcome.NOTHING_FOUND
-        lines = [Line("MLflow", scope, outcome, len(gone))]
+        lines = [Line(MODELS, scope, outcome, len(gone))]
         if sealed:
-            lines.append(Line("MLflow", scope, Outcome.SEALED, len(sealed), self._sealed()))
+            lines.append(Line(MODELS, scope, Outcome.SEALED, len(sealed), self._sealed()))
         if foreign:
             meaning = MEANING[Outcome.KEPT_REPORTED]
-            lines.append(Line("MLflow", scope, Outcome.KEPT_REPORTED, len(foreign), meaning))
+            lines.append(Line(MODELS, scope, Outcome.KEPT_REPORTED, len(foreign), meaning))
         return lines
 
     def _checkpoints(self) -> list[Line]:
@@ -495,31 +521,39 @@ class Purge:
     def _objects(self) -> list[Objects]:
         return [DvcCache(self.root, self._scans), *remotes(self.root, self._scans)]
 
-    def _others(self) -> Iterator[Store]:
-        """Every store but DVC's objects; ``.expunge`` last, which the search itself writes to."""
+    def _others(self, only: Collection[str] | None = None) -> Iterator[Store]:
+        """Every store but DVC's objects; ``.expunge`` last, which the search itself writes to.
+
+        With ``only`` names, those of the others that are dear to be opened are left out.
+        """
         yield Folder(WORKSPACE, self.root / "data", skip=self._our_records("data"))
         resolved = (self.root / self.params.split.path).resolve()
         if not self._is_walked(resolved):
             yield Folder(SOURCE, resolved)
         yield Folder(DVC_TEMPORARY, self.root / ".dvc/tmp")
-        try:
-            yield DvcState(self.root)
-        except ExpungeError as error:
-            yield Unopened("DVC state", error)
+        if only is None or DvcState.name in only:
+            try:
+                yield DvcState(self.root)
+            except ExpungeError as error:
+                yield Unopened(DvcState.name, error)
         for name in MLFLOW:
             if (self.root / name).is_dir():
                 yield Folder(f"MLflow files ({name})", self.root / name)
         yield Folder(REST, self.root, skip=[*self._apart(), *self._our_records("")])
+        if only is None or RunFiles.name in only:
+            yield from self._run_files()
+        yield Folder(DESKTOP, thumbnails_of(self.environ))
+        runs = FlowRuns(self.environ, self.root)
+        yield runs if runs.url else local_database(self.environ, self.root)
+        yield Folder(STATE_FOLDER, self.root / STATE)
+
+    def _run_files(self) -> Iterator[Store]:
         try:
             deletion = self._deletion()
             if deletion and deletion.runs_elsewhere(self._is_walked):
                 yield RunFiles(deletion, self._is_walked)
         except ExpungeError as error:
             yield Unopened(RunFiles.name, error)
-        yield Folder(DESKTOP, thumbnails_of(self.environ))
-        runs = FlowRuns(self.environ, self.root)
-        yield runs if runs.url else local_database(self.environ, self.root)
-        yield Folder(STATE_FOLDER, self.root / STATE)
 
     def _is_walked(self, folder: Path) -> bool:
         """Whether a folder, all links resolved, lies in the checkout, and where that is searched."""
@@ -625,7 +659,7 @@ class Purge:
         try:
             yield from self._superseded(requests)
         except ExpungeError as error:
-            yield self._failed("MLflow", error)
+            yield self._failed(MODELS, error)
         if any(recorded_weights(request) is None for request in requests):
             why = "only the models that batches started from are known by digest"
             yield Line("models", "weights that learned samples", Outcome.NOT_SEARCHED, 0, why)
@@ -633,17 +667,17 @@ class Purge:
     def _superseded(self, requests: Sequence[Request]) -> Iterator[Line]:
         registry = models(self.params, self.root)
         if registry is None:
-            yield Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
+            yield Line(MODELS, "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
             return
         bases = {base.version for base in bases_of(requests) if base.version is not None}
         there = bases & {version.version for version in registry.versions()}
         if len(there) < len(bases) or not bases:
             outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
-            yield Line("MLflow", "versions that knew samples", outcome, len(bases - there))
+            yield Line(MODELS, "versions that knew samples", outcome, len(bases - there))
         if there:
             outcome = Outcome.SEALED if self._seals else Outcome.KEPT_REPORTED
             why = self._sealed() if self._seals else "they were not deleted"
-            yield Line("MLflow", "versions that knew samples", outcome, len(there), why)
+            yield Line(MODELS, "versions that knew samples", outcome, len(there), why)
 
     def _deletion(self) -> Deletion | None:
         registry = models(self.params, self.root)
@@ -740,7 +774,7 @@ class Purge:
     def _is_at_work(self, path: Path) -> bool:
         return any(path.is_relative_to(each) and at_work(each) for each in checkouts(self.root)[1:])
 
-    def _log(self, begun: Begun, checklist: Checklist, wanted: Sought) -> None:
+    def _log(self, begun: Begun, checklist: Checklist, wanted: Sought, end: str) -> None:
         """Write down by name what the lines are about, but for what has the name of a sample itself.
 
         The file stays, and a search must find nothing in it.
@@ -750,7 +784,7 @@ class Purge:
             line = f"{detail.store}\t{detail.outcome}\t{detail.item}\t{detail.why}"
             unnamed = f"{detail.store}\t{detail.outcome}\t(expunge verify erasure names it)\t{detail.why}"
             lines.append(unnamed if find(line.encode(errors="surrogateescape"), wanted) else line)
-        write_text(self.root / FOLDER / f"{begun.requests[0]}.log", "\n".join([*lines, ""]))
+        write_text(self.root / FOLDER / f"{begun.requests[0]}.{end}", "\n".join([*lines, ""]))
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
@@ -765,7 +799,7 @@ class Purge:
 
 def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """Search every store for the samples of requests; nothing is changed."""
-    purge._details, purge._scans = [], Scans()
+    purge.begin()
     identity = of_ledger(requests, purge.desk, purge.params.split)
     wanted = identity.sought
     lines, objects = _twins(identity.twins), purge._objects()

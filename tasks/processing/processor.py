@@ -20,6 +20,7 @@ import numpy as np
 from tasks.core.errors import BusyError, ExpungeError, UnavailableError
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
+from tasks.erasure.again import search_again
 from tasks.erasure.checklist import Checklist
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointer import why_it_comes_back
@@ -717,7 +718,7 @@ class Processor:
         if not names:
             return
         requests = [self.desk.show(name) for name in names]
-        checklist = purge.carry_out(requests)
+        checklist = search_again(purge, requests)
         if not checklist.open:
             with self.desk.writing() as writer:
                 for batch in dict.fromkeys(request.batch for request in requests):

@@ -21,7 +21,7 @@ from typing import Any
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import digest
 from tasks.core.temporary import temporary_folder
-from tasks.erasure.search import Asked, find, sought_of
+from tasks.erasure.search import Asked, Found, find, sought_of
 from tasks.erasure.stores import Hit, Scans, UnsearchableError
 from tasks.erasure.stores.folder import Folder
 
@@ -76,8 +76,11 @@ class Objects:
             item = self._item(path)
             if not self.scans.knows(item, size):
                 try:
-                    with self._local(path) as file:
-                        self._scan(item, file, sought)
+                    if item.startswith("runs/"):
+                        self._note(item, find(self._run(path), sought))
+                    else:
+                        with self._local(path) as file:
+                            self._scan(item, file, sought)
                 except FileNotFoundError:  # somebody else deletes, too
                     continue
                 except PermissionError as error:
@@ -97,12 +100,22 @@ class Objects:
             self._remove(path)
 
     def runs(self) -> dict[str, bytes]:
-        """Entries of the run cache by path below the store's; each is as ``dvc.lock`` has a stage."""
+        """Entries of the run cache by path below the store's; each is as ``dvc.lock`` has a stage.
+
+        Each is read once: its path is the address of its content.
+        """
         found = {}
         for path in self._paths("runs"):
-            with suppress(FileNotFoundError, PermissionError), self._local(path) as file:
-                found[self._relative(path)] = file.read_bytes()
+            with suppress(FileNotFoundError, PermissionError):
+                found[self._relative(path)] = self._run(path)
         return found
+
+    def _run(self, path: str) -> bytes:
+        known = self.scans.runs.setdefault(self.name, {})
+        if (item := self._relative(path)) not in known:
+            with self._local(path) as file:
+                known[item] = file.read_bytes()
+        return known[item]
 
     def has(self, md5: str) -> bool:
         """Whether an object is there."""
@@ -156,12 +169,15 @@ class Objects:
         if item.endswith(".dir"):
             with suppress(ValueError):
                 self.scans.lists[item] = _listed(file.read_bytes())
+        self._note(item, found)
+        if addressed and digest(file) == bare(item):  # a damaged object has an address that is not its own
+            self.scans.sizes[item] = file.stat().st_size
+
+    def _note(self, item: str, found: Found) -> None:
         if found or found.unread:
             self.scans.found[item] = found
         else:
             self.scans.found.pop(item, None)
-        if addressed and digest(file) == bare(item):  # a damaged object has an address that is not its own
-            self.scans.sizes[item] = file.stat().st_size
 
     def _open(self) -> tuple[Any, str]:
         """Return one of DVC's file systems, and the path in it; asked for when the store is used first."""
@@ -313,11 +329,12 @@ class DvcRemote(Objects):
 class DvcState(Folder):
     """What DVC remembers of the files that it hashed, by path; it lies outside the repository."""
 
+    name = "DVC state"
     how = "every file's path and content; what is found there is deleted as a whole, for DVC makes it anew"
 
     def __init__(self, root: Path) -> None:
         with _opened(root) as repo:
-            super().__init__("DVC state", Path(repo.site_cache_dir))
+            super().__init__(self.name, Path(repo.site_cache_dir))
 
     def delete(self, item: str) -> None:  # noqa: ARG002
         """Delete all of it: DVC's index, beside the item, has names in pieces that no search finds."""
