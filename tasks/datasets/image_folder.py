@@ -22,8 +22,8 @@ LAYOUT = "train/<class>/… and test/<class>/… are needed"
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 LEAVES = "link that leaves the folder"
 BROKEN = "broken link"
-LITTER = frozenset({"Thumbs.db", "desktop.ini"})
-"""Files that file managers leave behind; like hidden ones they are passed over."""
+LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir"})
+"""What file managers and storages leave behind; like hidden files and folders it is passed over."""
 ERASED = ".expunge-erased"
 """Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 

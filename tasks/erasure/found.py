@@ -20,6 +20,7 @@ class Unread(StrEnum):
     DAMAGED = "damaged, searched as far as it can be read"
     PICTURE = "image that cannot be decoded"
     LARGE = "image or value that is too large to be decoded"
+    THUMBNAILS = "collection of thumbnails (Thumbs.db), or old Office file, of which only the texts are read"
     FLOATS = "array of standardised images, not recognisable"
     LEGACY = "old PyTorch file, of which only the texts are read"
 

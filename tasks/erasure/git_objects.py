@@ -13,6 +13,7 @@ from typing import IO
 
 from tasks.core import git
 from tasks.core.errors import ExpungeError
+from tasks.core.temporary import temporary_folder
 
 IN_MEMORY = 1 << 26
 """Bytes of an object that are held in memory; more goes to a temporary file."""
@@ -118,13 +119,13 @@ def _content(stream: IO[bytes], size: int) -> Iterator[Content | None]:
         data = stream.read(size)
         yield data if len(data) == size else None
         return
-    with tempfile.NamedTemporaryFile(prefix="expunge-") as file:
+    with temporary_folder() as folder:
         left = size
-        while left and (block := stream.read(min(left, 1 << 20))):
-            file.write(block)
-            left -= len(block)
-        file.flush()
-        yield None if left else Path(file.name)
+        with (folder / "object").open("wb") as file:
+            while left and (block := stream.read(min(left, 1 << 20))):
+                file.write(block)
+                left -= len(block)
+        yield None if left else folder / "object"
 
 
 class Trees:

@@ -18,7 +18,7 @@ CLONES = (
 )
 
 
-def how_to_rewrite(held: Iterable[Held], source: str) -> list[str]:
+def how_to_rewrite(held: Iterable[Held], source: str | None) -> list[str]:
     """Return the commands that take samples out of Git's history, and what is left to do by people.
 
     Lists of blobs that the commands read are written below :data:`CACHE`.
@@ -29,19 +29,19 @@ def how_to_rewrite(held: Iterable[Held], source: str) -> list[str]:
         From :meth:`GitHistory.held`; public data sets stay.
     source
         ``split.path``, as :meth:`GitHistory.from_top` has it: if all that is held lies there, it leaves the
-        history as a whole.
+        history as a whole. None for another repository than the project's.
     """
     lines: list[str] = []
     repositories: dict[str, list[Held]] = {}
     for each in held:
         repositories.setdefault(each.submodule, []).append(each)
     for submodule, places in sorted(repositories.items()):
-        commands = list(_commands(places, PurePosixPath(source), submodule))
+        commands = list(_commands(places, PurePosixPath(source) if source else None, submodule))
         lines += [f"(cd {shlex.quote(submodule)}", *commands, ")"] if submodule and commands else commands
     return [*lines, CLONES] if any("push --force" in line for line in lines) else lines
 
 
-def _commands(held: Sequence[Held], source: PurePosixPath, submodule: str) -> Iterator[str]:
+def _commands(held: Sequence[Held], source: PurePosixPath | None, submodule: str) -> Iterator[str]:
     own = [each for each in held if not each.public]
     committed = [each for each in own if each.commits and each.place != MESSAGES]
     messages = any(each.place == MESSAGES for each in own)
@@ -49,9 +49,13 @@ def _commands(held: Sequence[Held], source: PurePosixPath, submodule: str) -> It
         return
     yield "git stash clear  # a stash is a commit, too"
     public = [PurePosixPath(each.place) for each in held if each.public]
-    if committed and (
-        all(PurePosixPath(each.place).is_relative_to(source) for each in committed)
-        and not any(place.is_relative_to(source) for place in public)
+    if (
+        committed
+        and source
+        and (
+            all(PurePosixPath(each.place).is_relative_to(source) for each in committed)
+            and not any(place.is_relative_to(source) for place in public)
+        )
     ):
         quoted = shlex.quote(str(source))
         yield (

@@ -159,7 +159,9 @@ def _path(names: Sequence[str], desk: Desk) -> Path:
 
 
 def _roots(section: Split) -> list[str]:
-    return [section.path, str(Path(section.path).absolute()), str(Path(section.path).resolve())]
+    """Paths of the source as they may be written, also as the address that a desktop's thumbnail holds."""
+    whole = {Path(section.path).absolute(), Path(section.path).resolve()}
+    return [section.path, *map(str, whole), *(f"file://{path}" for path in whole)]
 
 
 def _apart(looks: Sequence[str], leaving: Iterable[int], staying: Iterable[int]) -> tuple[set[str], set[str]]:

@@ -14,7 +14,8 @@ from tasks.core.errors import ExpungeError
 from tasks.erasure.checklist import Outcome
 from tasks.erasure.lineage import WORKSPACE, Lineage, current_outs
 from tasks.erasure.pointers import Pointer, Pointers, read_pointers
-from tasks.erasure.search import Asked, named
+from tasks.erasure.search import Asked, named, sought_of
+from tasks.erasure.side_files import is_copy, passed_over
 from tasks.erasure.stores import Hit
 from tasks.erasure.stores.dvc import OID, DvcCache, Objects, bare
 
@@ -77,9 +78,9 @@ class Ownership:
         return None
 
     def is_erased(self, name: str) -> bool:
-        """Whether a file of the source, by its path below that, is an erased sample's."""
+        """Whether a file of the source, by its path below that, is an erased sample's or a copy of it."""
         found = named(name, self.wanted)
-        return bool(found) and not found.by_end
+        return bool(found and not found.by_end) or self._is_copy(name)
 
     @cached_property
     def lists(self) -> set[str]:
@@ -102,10 +103,15 @@ class Ownership:
         now |= self.lineage.made_of_source(self.source, WORKSPACE)
         found = self._with_files(before) - self._with_files(now) if now else set()
         for pointer in of_source:
-            places = (self._below_source(pointer, name) for name in self._files(pointer.md5))
-            if any(place is not None and self.is_erased(place) for place in places):
+            places = {name: self._below_source(pointer, name) for name in self._files(pointer.md5)}
+            if any(place is not None and self.is_erased(place) for place in places.values()):
                 found.add(pointer.md5)
+            copies = {name for name, place in places.items() if place is not None and self._is_copy(place)}
+            found |= {self._files(pointer.md5)[name] for name in copies} - self._with_files(now)
         return found - now
+
+    def _is_copy(self, name: str) -> bool:
+        return passed_over(name) and is_copy(name, sought_of(self.wanted))
 
     def _files(self, md5: str) -> dict[str, str]:
         return (self.files_of(md5) or {}) if md5.endswith(".dir") else {}

@@ -133,12 +133,13 @@ def _in_working_tree(root: Path) -> Iterator[Path]:
         folders[:] = [
             each
             for each in folders
-            if each not in {".git", ".dvc"} and not _is_environment(Path(folder, each))
+            if each not in {".git", ".dvc"} and not is_environment(Path(folder, each))
         ]
         yield from (Path(folder, file) for file in sorted(files) if file.endswith(".dvc"))
 
 
-def _is_environment(folder: Path) -> bool:
+def is_environment(folder: Path) -> bool:
+    """Whether a folder is a virtual environment."""
     try:
         return (folder / "pyvenv.cfg").exists()
     except OSError:  # it may not be entered, and the walk passes over it too

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
+from tasks.core.temporary import clear
 from tasks.datasets import SOURCES
 from tasks.erasure import lineage, originals, pointer, public
 from tasks.erasure.begun import FOLDER, Begun
@@ -28,15 +29,17 @@ from tasks.erasure.git_rewrite import how_to_rewrite
 from tasks.erasure.identity import bases_of, brought, forget, of_data, of_ledger, recorded_weights, remembered
 from tasks.erasure.ownership import FOREIGN, Ownership
 from tasks.erasure.pointers import Pointers, below_root, read_pointers
+from tasks.erasure.repositories import others
 from tasks.erasure.search import find
+from tasks.erasure.side_files import passed_over, remove_copies, thumbnails_of
 from tasks.erasure.sought import Sought
 from tasks.erasure.source import bring_up_to_date, pointers_of_source
 from tasks.erasure.stores import Hit, Scans, Store, Unopened, UnsearchableError
 from tasks.erasure.stores.dvc import DvcCache, DvcRemote, DvcState, Objects, bare, folder_list, remotes
-from tasks.erasure.stores.folder import Folder
+from tasks.erasure.stores.folder import BESIDE, Folder
 from tasks.erasure.stores.mlflow import RunFiles
-from tasks.erasure.stores.prefect import EVENT, FlowRuns, local_database
-from tasks.erasure.stores_git import GitHistory
+from tasks.erasure.stores.prefect import DATABASE, EVENT, FlowRuns, local_database
+from tasks.erasure.stores_git import GitHistory, Held
 from tasks.requests.desk import Desk
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
@@ -48,13 +51,14 @@ from tasks.samples.image_set import ImageSet
 if TYPE_CHECKING:
     from tasks.tracking.deletion import Deletion, Void
 
-MLFLOW = ("mlruns", "mlartifacts")
+MLFLOW, MODELS = ("mlruns", "mlartifacts"), "MLflow"
 CODE = ("tasks", "flows", "tests", "docs", "bench")
 """Folders of the project's own text, in which a name stands as an example."""
 
 WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
 """Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
-STATE_FOLDER, DVC_TEMPORARY = "state", "DVC's temporary files"
+GIT, OTHER_GIT = "Git history", "other Git repositories"
+STATE_FOLDER, DVC_TEMPORARY, DESKTOP = "state", "DVC's temporary files", "thumbnails of this user"
 REACH = "data/requests/rejected", "data/requests/claimed"
 
 WEIGHTS = "weights.safetensors"
@@ -101,7 +105,7 @@ class Purge:
         return begun.files if pending.intersection(begun.requests) else []
 
     def open_requests(self) -> list[str]:
-        """Ids of the purged requests for which a store is to be searched again: :meth:`carry_out` does it."""
+        """Ids of the purged requests for which a store is to be searched again."""
         begun = Begun.read(self.root)
         if not begun.open:
             return []
@@ -145,7 +149,7 @@ class Purge:
         deletion = self._deletion()
         for each in self._void_models(deletion, requests, void) if deletion else ():
             outcome = Outcome.DELETED if each.ours else Outcome.KEPT_REPORTED
-            found.append(Detail("MLflow", f"{each.kind} {each.item}", outcome, each.why))
+            found.append(Detail(MODELS, f"{each.kind} {each.item}", outcome, each.why))
         current = in_production(self.desk.ledger)
         if current and any(not request.content for request in requests):
             model = f"the model in production, {current.weights[:12]}"
@@ -161,48 +165,62 @@ class Purge:
 
         No store that cannot be reached or read, and nothing that is somebody else's, ends it: that is a line
         of the checklist. What is begun is written down, so a purge that was cut short is finished by the next
-        call. Called again for requests that were purged, it searches the stores that were left open, too.
+        call; what stores that did not answer have left is for :func:`tasks.erasure.again.search_again`.
 
         Raises
         ------
         ExpungeError
             If the originals cannot be taken out, or the split cannot be made again.
         """
-        self._details, self._scans = [], Scans()
+        self.begin()
         begun = Begun.of(self.root, (request.id for request in requests))
         identity = remembered(begun.requests, requests, self.desk, self.params.split)
         wanted = identity.sought
-        lines = [self._originals(requests, begun)]
+        lines = [*self._originals(requests, begun, wanted)]
         objects = self._objects()
         lines += self._renew_pointers(wanted, objects, begun)
         self._split_again()
         lines += _twins(identity.twins)
         lines += self._purge_objects(wanted, requests, objects, begun)
-        lines += self._checkpoints()
+        lines += [*self._checkpoints(), *self._left_by_killed()]
         for store in self._others():
             lines += self._purge_store(store, wanted)
         lines += [*self._unsearched(), *self._beyond_reach(begun, wanted)]
+        return self.end(begun, lines, wanted)
+
+    def begin(self) -> None:
+        """Forget what an earlier search has found."""
+        self._details, self._scans = [], Scans()
+
+    def end(self, begun: Begun, lines: Sequence[Line], wanted: Sought, log: str = "log") -> Checklist:
+        """Write down what is left open, and what the lines are about; return the checklist."""
         begun.open = sorted({line.store for line in lines if line.open})
         begun.write()
         if not begun.open:
             forget(begun.requests, self.desk)
         checklist = Checklist(tuple(lines), tuple(self._details), tuple(begun.weights))
-        self._log(begun, checklist, wanted)
+        self._log(begun, checklist, wanted, log)
         return checklist
 
     # the parts, in the order in which they happen
 
-    def _originals(self, requests: Sequence[Request], begun: Begun) -> Line:
+    def _originals(self, requests: Sequence[Request], begun: Begun, wanted: Sought) -> Iterator[Line]:
         split = self.params.split
         if kept := originals.why_kept(split.source):
-            return Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
+            yield Line(SOURCE, "originals", Outcome.CANNOT_BE_REACHED, 0, f"{kept} Split leaves them out.")
+            return
         begun.add(files=self._pointer_files())
         images = self._source()
         references = {ref for request in requests for ref in self._references(request, images).values()}
         changed = originals.remove(split.source, Path(split.path), references)
-        return Line(
+        yield Line(
             SOURCE, "originals, by id", Outcome.DELETED, len(references), f"{len(changed)} files changed"
         )
+        beside = remove_copies(Path(split.path), wanted)
+        self._details += [Detail(SOURCE, str(path), Outcome.DELETED, BESIDE) for path in beside]
+        if beside:
+            scope = "thumbnails and other copies beside the originals, by name"
+            yield Line(SOURCE, scope, Outcome.DELETED, len(beside))
 
     def _pointer_files(self) -> list[str]:
         tracking = {p.file for p in read_pointers(self.root).of(self._path) if p.current}
@@ -244,15 +262,28 @@ class Purge:
         self._dvc("repro", "--single-item", "split")
 
     def _purge_objects(
-        self, wanted: Sought, requests: Sequence[Request], objects: list[Objects], begun: Begun
+        self,
+        wanted: Sought,
+        requests: Sequence[Request],
+        objects: list[Objects],
+        begun: Begun,
+        only: Collection[str] | None = None,
     ) -> list[Line]:
-        """Take objects that hold samples, and what was computed from them, out of all that is DVC's."""
+        """Take objects that hold samples, and what was computed from them, out of all that is DVC's.
+
+        With ``only`` names, the other stores are merely asked whose something is; and nothing is deleted if
+        more is to go than was known.
+        """
         hits, lines = {}, []
-        for store in objects:
+        asked = [store for store in objects if only is None or store.name in only]
+        for store in asked:
             hits[store.name], line = self._search(store, wanted)
             lines += [line] if line else []
-        answering = [store for store in objects if not any(line.store == store.name for line in lines)]
-        ownership = Ownership(self.root, self._path, wanted, answering, begun.objects)
+        answering = [store for store in asked if not any(line.store == store.name for line in lines)]
+        if only is not None and not answering and MODELS not in only:
+            return lines
+        telling = [store for store in objects if store in answering or store not in asked]
+        ownership = Ownership(self.root, self._path, wanted, telling, begun.objects)
         for store in answering:
             hits[store.name] += self._by_lineage(store, ownership.outdated, hits[store.name])
         doomed: dict[str, list[Hit]] = {
@@ -272,13 +303,18 @@ class Purge:
         going = {md5 for md5 in held | made if md5 not in keep} - sealed
         going -= {md5 for md5 in made if ownership.fate_of_output(md5)[0] is not Outcome.DELETED}
         weights = {bare(o.md5) for o in outputs if o.path.endswith(WEIGHTS)} - sealed
+        new = not going.issubset(begun.objects)
         begun.add(objects=going, weights=self._digests(weights, answering))
-        lines += self._mlflow(requests, held | made)  # while DVC's objects still tell what is void
-        self._delete_in_workspace(ownership, going)
-        lineage.forget_in_lock(self.root / "dvc.lock", going | sealed)
+        if only is not None and new:
+            return lines
+        if only is None or MODELS in only:
+            lines += self._mlflow(requests, held | made)  # while DVC's objects still tell what is void
+        if only is None:
+            self._delete_in_workspace(ownership, going)
+            lineage.forget_in_lock(self.root / "dvc.lock", going | sealed)
         for store in answering:
             lines += self._delete_objects(store, ownership, doomed[store.name], going)
-        if sealed:
+        if sealed and only is None:
             lines.append(Line("DVC", "superseded weights", Outcome.SEALED, len(sealed), self._sealed()))
         emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
         for store in answering:
@@ -386,26 +422,26 @@ class Purge:
         try:
             deletion = self._deletion()
             if deletion is None:
-                return [Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")]
+                return [Line(MODELS, "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")]
             found = self._void_models(deletion, requests, void)
             sealed = [each for each in found if self._seals and each.kind != "artifacts" and each.ours]
             gone = [each for each in found if each.ours and each not in sealed]
             deletion.delete(gone)
         except (ExpungeError, OSError) as error:
-            return [self._failed("MLflow", error)]
+            return [self._failed(MODELS, error)]
         scope = "models and files of runs that read or wrote void objects; the records of the runs stay"
         foreign = [each for each in found if not each.ours]
         self._details += [
-            Detail("MLflow", f"{each.kind} {each.item}", Outcome.KEPT_REPORTED, f"{each.why}; {FOREIGN}")
+            Detail(MODELS, f"{each.kind} {each.item}", Outcome.KEPT_REPORTED, f"{each.why}; {FOREIGN}")
             for each in foreign
         ]
         outcome = Outcome.DELETED if gone else Outcome.NOTHING_FOUND
-        lines = [Line("MLflow", scope, outcome, len(gone))]
+        lines = [Line(MODELS, scope, outcome, len(gone))]
         if sealed:
-            lines.append(Line("MLflow", scope, Outcome.SEALED, len(sealed), self._sealed()))
+            lines.append(Line(MODELS, scope, Outcome.SEALED, len(sealed), self._sealed()))
         if foreign:
             meaning = MEANING[Outcome.KEPT_REPORTED]
-            lines.append(Line("MLflow", scope, Outcome.KEPT_REPORTED, len(foreign), meaning))
+            lines.append(Line(MODELS, scope, Outcome.KEPT_REPORTED, len(foreign), meaning))
         return lines
 
     def _checkpoints(self) -> list[Line]:
@@ -421,6 +457,10 @@ class Purge:
                 Line("checkpoints", "of trainings at work", Outcome.UNREACHABLE, len(found) - len(gone), why)
             )
         return lines
+
+    def _left_by_killed(self) -> Iterator[Line]:
+        if count := clear(self.root):
+            yield Line("temporary folders", "of processes that were killed", Outcome.DELETED, count)
 
     def _purge_store(self, store: Store, wanted: Sought) -> list[Line]:
         hits, failed = self._search(store, wanted)
@@ -481,38 +521,47 @@ class Purge:
     def _objects(self) -> list[Objects]:
         return [DvcCache(self.root, self._scans), *remotes(self.root, self._scans)]
 
-    def _others(self) -> Iterator[Store]:
-        """Every store but DVC's objects; ``.expunge`` last, which the search itself writes to."""
+    def _others(self, only: Collection[str] | None = None) -> Iterator[Store]:
+        """Every store but DVC's objects; ``.expunge`` last, which the search itself writes to.
+
+        With ``only`` names, those of the others that are dear to be opened are left out.
+        """
         yield Folder(WORKSPACE, self.root / "data", skip=self._our_records("data"))
         resolved = (self.root / self.params.split.path).resolve()
         if not self._is_walked(resolved):
             yield Folder(SOURCE, resolved)
         yield Folder(DVC_TEMPORARY, self.root / ".dvc/tmp")
-        try:
-            yield DvcState(self.root)
-        except ExpungeError as error:
-            yield Unopened("DVC state", error)
+        if only is None or DvcState.name in only:
+            try:
+                yield DvcState(self.root)
+            except ExpungeError as error:
+                yield Unopened(DvcState.name, error)
         for name in MLFLOW:
             if (self.root / name).is_dir():
                 yield Folder(f"MLflow files ({name})", self.root / name)
         yield Folder(REST, self.root, skip=[*self._apart(), *self._our_records("")])
-        if self._files_are_elsewhere:
-            try:
-                if deletion := self._deletion():
-                    yield RunFiles(deletion)
-            except ExpungeError as error:
-                yield Unopened(RunFiles.name, error)
+        if only is None or RunFiles.name in only:
+            yield from self._run_files()
+        yield Folder(DESKTOP, thumbnails_of(self.environ))
         runs = FlowRuns(self.environ, self.root)
-        yield runs if runs.url else local_database(self.environ)
+        yield runs if runs.url else local_database(self.environ, self.root)
         yield Folder(STATE_FOLDER, self.root / STATE)
 
-    def _is_walked(self, source: Path) -> bool:
-        """Whether the workspace, or the rest of the checkout, is searched where the source lies."""
+    def _run_files(self) -> Iterator[Store]:
+        try:
+            deletion = self._deletion()
+            if deletion and deletion.runs_elsewhere(self._is_walked):
+                yield RunFiles(deletion, self._is_walked)
+        except ExpungeError as error:
+            yield Unopened(RunFiles.name, error)
+
+    def _is_walked(self, folder: Path) -> bool:
+        """Whether a folder, all links resolved, lies in the checkout, and where that is searched."""
         root = self.root.resolve()
-        if not source.is_relative_to(root):
+        if not folder.is_relative_to(root):
             return False
-        first = source.relative_to(root).parts[:1]
-        return first not in {(each,) for each in self._apart() if each != "data"}
+        first = folder.relative_to(root).parts[:1]
+        return first not in {(each,) for each in self._apart() if each not in {"data", *MLFLOW}}
 
     def _apart(self) -> tuple[str, ...]:
         environments = [path.parent.name for path in self.root.glob("*/pyvenv.cfg")]
@@ -524,10 +573,6 @@ class Purge:
         found = [CERTIFICATES, *(f"{ledger}{end}" for end in ("", "-wal", "-shm", "-journal") if ledger)]
         inside = [Path(below_root(self.root, each)) for each in found]
         return [str(each.relative_to(below)) for each in inside if each.is_relative_to(below)]
-
-    @property
-    def _files_are_elsewhere(self) -> bool:
-        return self.params.tracking.uri.startswith(("http://", "https://"))
 
     def _unsearched(self) -> Iterator[Line]:
         """Tell of what is not searched, and why that is right or wrong."""
@@ -556,31 +601,56 @@ class Purge:
 
     def _git(self, wanted: Sought) -> Iterator[Line]:
         """Search Git's whole history; it is rewritten by nobody but the operator."""
-        store = GitHistory(self.root)
-        try:
-            held, limits = store.held(wanted), store.limits()
-        except (ExpungeError, OSError) as error:
-            yield self._failed("Git history", error)
-            return
-        shipped = sum(len(each.contents) for each in held if each.public)
-        own = [each for each in held if not each.public]
+        yield from self._history(GIT, [GitHistory(self.root)], wanted)
+        source = (self.root / self.params.split.path).resolve()
+        elsewhere = [] if source.is_relative_to(self.root.resolve()) else [source]
+        found, damaged = others(self.root, *elsewhere)
+        if found:
+            yield from self._history(OTHER_GIT, [GitHistory(path) for path in found], wanted)
+        for path in damaged:
+            why = "looks like a repository of Git, which Git does not take for one"
+            self._details.append(Detail(OTHER_GIT, str(path), Outcome.NOT_SEARCHED, why))
+        if damaged:
+            yield Line(OTHER_GIT, "all of it", Outcome.NOT_SEARCHED, len(damaged), "Git cannot read them")
+
+    def _history(self, name: str, stores: Sequence[GitHistory], wanted: Sought) -> Iterator[Line]:
+        """Search one or more repositories."""
+        own, shipped, limits, failed = 0, 0, [], False
+        for store in stores:
+            try:
+                held = store.held(wanted)
+                limits += store.limits()
+            except (ExpungeError, OSError) as error:
+                failed = True
+                yield self._failed(name, error)
+                continue
+            shipped += sum(len(each.contents) for each in held if each.public)
+            mine = [each for each in held if not each.public]
+            own += sum(len(each.contents) for each in mine)
+            self._details += self._told_of_history(name, store, mine)
         if shipped:
             what = "of the public data set that is shipped with the project, not the operator's copy"
-            yield Line("Git history", f"files {what}", Outcome.NOT_APPLICABLE, shipped)
+            yield Line(name, f"files {what}", Outcome.NOT_APPLICABLE, shipped)
         if own:
-            advice = how_to_rewrite(own, store.from_top(self.params.split.path))
-            for each in own:
-                why = "; ".join([each.why, *advice])
-                self._details.append(Detail("Git history", each.text, Outcome.KEPT_REPORTED, why))
-            count = sum(len(each.contents) for each in own)
             why = (
                 "commits, or what they left, hold samples; expunge verify erasure prints how to rewrite them"
             )
-            yield Line("Git history", store.how, Outcome.KEPT_REPORTED, count, why)
-        for limit in limits:
-            yield Line("Git history", "part of it", Outcome.NOT_SEARCHED, 0, limit)
+            yield Line(name, GitHistory.how, Outcome.KEPT_REPORTED, own, why)
+        for limit in dict.fromkeys(limits):
+            yield Line(name, "part of it", Outcome.NOT_SEARCHED, 0, limit)
+        if not (own or shipped or failed):
+            yield Line(name, GitHistory.how, Outcome.NOTHING_FOUND)
+
+    def _told_of_history(self, name: str, store: GitHistory, held: Sequence[Held]) -> Iterator[Detail]:
         if not held:
-            yield Line("Git history", store.how, Outcome.NOTHING_FOUND)
+            return
+        source = store.from_top(self.params.split.path) if name == GIT else None
+        if name != GIT:
+            held = [replace(each, submodule=str(store.root / each.submodule)) for each in held]
+        advice = how_to_rewrite(held, source)
+        for each in held:
+            where = f"{each.submodule}: " if name != GIT else ""
+            yield Detail(name, f"{where}{each.text}", Outcome.KEPT_REPORTED, "; ".join([each.why, *advice]))
 
     # models
 
@@ -589,7 +659,7 @@ class Purge:
         try:
             yield from self._superseded(requests)
         except ExpungeError as error:
-            yield self._failed("MLflow", error)
+            yield self._failed(MODELS, error)
         if any(recorded_weights(request) is None for request in requests):
             why = "only the models that batches started from are known by digest"
             yield Line("models", "weights that learned samples", Outcome.NOT_SEARCHED, 0, why)
@@ -597,17 +667,17 @@ class Purge:
     def _superseded(self, requests: Sequence[Request]) -> Iterator[Line]:
         registry = models(self.params, self.root)
         if registry is None:
-            yield Line("MLflow", "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
+            yield Line(MODELS, "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
             return
         bases = {base.version for base in bases_of(requests) if base.version is not None}
         there = bases & {version.version for version in registry.versions()}
         if len(there) < len(bases) or not bases:
             outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
-            yield Line("MLflow", "versions that knew samples", outcome, len(bases - there))
+            yield Line(MODELS, "versions that knew samples", outcome, len(bases - there))
         if there:
             outcome = Outcome.SEALED if self._seals else Outcome.KEPT_REPORTED
             why = self._sealed() if self._seals else "they were not deleted"
-            yield Line("MLflow", "versions that knew samples", outcome, len(there), why)
+            yield Line(MODELS, "versions that knew samples", outcome, len(there), why)
 
     def _deletion(self) -> Deletion | None:
         registry = models(self.params, self.root)
@@ -664,14 +734,16 @@ class Purge:
         if hit.foreign or hit.item.startswith(EVENT):
             why = f"{why}; {FOREIGN}"
         elif store.name in {WORKSPACE, REST, SOURCE}:
-            if any(Path(hit.item).is_relative_to(self.root / folder) for folder in REACH):
+            item = Path(hit.item)
+            in_reach = any(item.is_relative_to(self.root / folder) for folder in REACH)
+            if in_reach or (hit.copy and self._is_passed_over(item)):
                 outcome = Outcome.DELETED
         elif store.name.startswith("MLflow files"):
             if not self._own_runs.isdisjoint(Path(hit.item).parts):
                 outcome = Outcome.DELETED
         elif store.name == DVC_TEMPORARY and self._is_at_work(Path(hit.item)):
             outcome, why = Outcome.UNREACHABLE, f"{why}; an experiment is at work there"
-        elif store.name != "Prefect's local database":
+        elif store.name not in {DATABASE, DESKTOP}:
             outcome = Outcome.DELETED
         return Detail(store.name, hit.item, outcome, why)
 
@@ -694,10 +766,15 @@ class Purge:
 
         return {str(read_json(path).get("run_id")) for path in (self.root / RUNS).glob("*.json")}
 
+    def _is_passed_over(self, path: Path) -> bool:
+        """Whether it is a file of the source that is nobody's sample."""
+        place, source = path.resolve(), Path(self.root, self.params.split.path).resolve()
+        return place.is_relative_to(source) and passed_over(place.relative_to(source).as_posix())
+
     def _is_at_work(self, path: Path) -> bool:
         return any(path.is_relative_to(each) and at_work(each) for each in checkouts(self.root)[1:])
 
-    def _log(self, begun: Begun, checklist: Checklist, wanted: Sought) -> None:
+    def _log(self, begun: Begun, checklist: Checklist, wanted: Sought, end: str) -> None:
         """Write down by name what the lines are about, but for what has the name of a sample itself.
 
         The file stays, and a search must find nothing in it.
@@ -707,7 +784,7 @@ class Purge:
             line = f"{detail.store}\t{detail.outcome}\t{detail.item}\t{detail.why}"
             unnamed = f"{detail.store}\t{detail.outcome}\t(expunge verify erasure names it)\t{detail.why}"
             lines.append(unnamed if find(line.encode(errors="surrogateescape"), wanted) else line)
-        write_text(self.root / FOLDER / f"{begun.requests[0]}.log", "\n".join([*lines, ""]))
+        write_text(self.root / FOLDER / f"{begun.requests[0]}.{end}", "\n".join([*lines, ""]))
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
@@ -722,7 +799,7 @@ class Purge:
 
 def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """Search every store for the samples of requests; nothing is changed."""
-    purge._details, purge._scans = [], Scans()
+    purge.begin()
     identity = of_ledger(requests, purge.desk, purge.params.split)
     wanted = identity.sought
     lines, objects = _twins(identity.twins), purge._objects()

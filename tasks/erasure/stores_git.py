@@ -24,6 +24,7 @@ from tasks.erasure.found import Found
 from tasks.erasure.git_objects import DAMAGED, Trees, all_objects, folder_of, reachable_commits, read_all
 from tasks.erasure.public import WHAT, PublicFiles
 from tasks.erasure.search import Asked, find, named, sought_of
+from tasks.erasure.side_files import is_copy
 from tasks.erasure.sought import Sought
 from tasks.erasure.stores import Hit
 
@@ -296,7 +297,7 @@ class _Seen:
 
 def _is_name(path: str, wanted: Asked) -> bool:
     found = named(path, wanted)
-    return bool(found) and not found.by_end
+    return bool(found and not found.by_end) or is_copy(path, sought_of(wanted))
 
 
 def _is_file_of_sample(sha256: str, wanted: Asked) -> bool:

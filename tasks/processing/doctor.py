@@ -191,7 +191,9 @@ def _remote(remote: DvcRemote) -> Finding:
 def _prefect(environ: Mapping[str, str]) -> Finding:
     server = FlowRuns(environ)
     if not server.url:
-        return Finding("Prefect", "not used", "no server is set, neither PREFECT_API_URL nor a profile's")
+        return Finding(
+            "Prefect", "not used", "no server is set, in none of the places where Prefect looks for one"
+        )
     next(iter(server.runs()), None)
     return Finding("Prefect", "well", server.url)
 

@@ -22,6 +22,7 @@ from tasks.core.errors import BusyError, ExpungeError, UnavailableError, plainly
 from tasks.core.figures import SHARED
 from tasks.core.files import digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
+from tasks.erasure.again import search_again
 from tasks.erasure.checklist import Checklist
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointer import why_it_comes_back
@@ -752,7 +753,7 @@ class Processor:
             return
         requests = [self.desk.show(name) for name in names]
         try:
-            checklist = purge.carry_out(requests)
+            checklist = search_again(purge, requests)
         except (ExpungeError, OSError) as error:
             yield self._apart("stores that were left open could not be searched", error)
             return

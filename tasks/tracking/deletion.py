@@ -12,11 +12,11 @@ experiment or were sent from this checkout.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import MlflowException
@@ -24,6 +24,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tasks.core.errors import ExpungeError
+from tasks.core.temporary import temporary_folder
 from tasks.tracking import RUNS
 from tasks.tracking.model_registry import ALIAS, MODEL_ID, WEIGHTS, Models, asks, gone_is_fine, pages
 from tasks.tracking.store import KEY
@@ -142,22 +143,30 @@ class Deletion:
                     kinds[each.kind](each.item)
 
     @asks
-    def files(self) -> dict[str, int]:
-        """Size of every file of this project's runs, by ``<run id>/<path>``, models' files apart."""
+    def runs_elsewhere(self, is_searched: Callable[[Path], bool]) -> list[Run]:
+        """Runs of this project whose files do not lie in a folder of this machine that is searched anyway."""
+        return [
+            run
+            for run in self.models.all_runs()
+            if self._is_ours(run) and not _lies_where(run.info.artifact_uri, is_searched)
+        ]
+
+    @asks
+    def files(self, runs: Iterable[Run]) -> dict[str, int]:
+        """Size of every file of runs, by ``<run id>/<path>``, models' files apart."""
         found: dict[str, int] = {}
-        for run in self.models.all_runs():
-            if self._is_ours(run):
-                with gone_is_fine():
-                    files = _walked(self._files(run.info.artifact_uri))
-                    found |= {f"{run.info.run_id}/{path}": size for path, size in files}
+        for run in runs:
+            with gone_is_fine():
+                files = _walked(self._files(run.info.artifact_uri))
+                found |= {f"{run.info.run_id}/{path}": size for path, size in files}
         return found
 
     @contextmanager
     def downloaded(self, item: str) -> Iterator[Path]:
         """Hold a file that :meth:`files` named, for as long as the context lasts."""
         run_id, _, path = item.partition("/")
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-            yield Path(self._download(run_id, path, folder))
+        with temporary_folder(self._root) as folder:
+            yield Path(self._download(run_id, path, str(folder)))
 
     @asks
     def delete_file(self, item: str) -> None:
@@ -238,6 +247,13 @@ def _walked(files: ArtifactRepository, below: str | None = None) -> Iterator[tup
             yield from _walked(files, entry.path)
         else:
             yield entry.path, int(entry.file_size or 0)
+
+
+def _lies_where(location: str, is_searched: Callable[[Path], bool]) -> bool:
+    """Whether a location of artifacts is a folder that is here, and fits."""
+    address = urlparse(location)
+    path = Path(unquote(address.path))
+    return address.scheme in {"", "file"} and path.is_dir() and is_searched(path.resolve())
 
 
 def _void_weights(tags: Mapping[str, str], weights: Collection[str]) -> str | None:

@@ -18,6 +18,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from tasks.core.files import read_json
+from tasks.core.temporary import temporary_folder
 from tasks.tracking.store import Store
 
 NAME = "model"
@@ -44,8 +45,8 @@ def log_model(store: Store, run_id: str, weights: Path, info: Path) -> None:
         if store.client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:
             return
     logged = store.client.create_logged_model(run.info.experiment_id, name=NAME, source_run_id=run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NAME
+    with temporary_folder() as folder:
+        path = folder / NAME
         _save(path, weights, info, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
         store.client.log_model_artifacts(logged.model_id, str(path))
     store.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)

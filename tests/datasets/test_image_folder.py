@@ -52,9 +52,14 @@ def test_extensions_are_known_in_either_case(pets: Path, name: str) -> None:
 
 
 def test_hidden_files_and_litter_are_passed_over(pets: Path) -> None:
-    litter = ("train/.DS_Store", "train/cat/Thumbs.db", "train/cat/._1.png", "test/dog/desktop.ini")
+    litter = ["train/.DS_Store", "train/cat/Thumbs.db", "train/cat/._1.png", "test/dog/desktop.ini"]
+    litter += (
+        "train/@eaDir/cat/x.jpg",
+        "train/cat/@eaDir/1.png/x.jpg",
+        "train/cat/@eaDir/1.png@SynoEAStream",
+    )
     for name in (*litter, "train/.ipynb_checkpoints/1.png"):
-        (pets / name).parent.mkdir(exist_ok=True)
+        (pets / name).parent.mkdir(parents=True, exist_ok=True)
         (pets / name).write_bytes(b"litter")
     (pets / "README.txt").write_text("beside train and test anything may lie")
     (pets / "raw").mkdir()

@@ -9,20 +9,24 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tasks.core.files import digest
 from tasks.core.params import load
 from tasks.erasure import search
+from tasks.erasure.again import search_again
 from tasks.erasure.checklist import Checklist, Outcome
 from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointers import read_pointers
 from tasks.erasure.purge import Purge, verify
 from tasks.erasure.search import find
+from tasks.erasure.sought import Sought
 from tasks.erasure.stores.dvc import DvcCache, Objects
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
@@ -399,7 +403,9 @@ def test_a_purge_that_was_cut_short_is_finished_by_the_next(
     assert verify(project.purge(), [request]).holds
 
 
-def test_a_remote_that_does_not_answer_is_told_and_searched_once_it_is_back(project: Project) -> None:
+def test_a_remote_that_does_not_answer_is_told_and_alone_searched_once_it_is_back(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     erased = Path("data/images", GONE).read_bytes()
     request = project.promoted(GONE)
     project.store.rename(project.store.with_name("unmounted"))
@@ -412,9 +418,38 @@ def test_a_remote_that_does_not_answer_is_told_and_searched_once_it_is_back(proj
     project.record(request, checklist)
     assert not verify(project.purge(), [project.desk.show(request.id)]).holds
     assert project.purge().open_requests() == [request.id]
-    project.store.with_name("unmounted").rename(project.store)
-    again = project.purge().carry_out([project.desk.show(request.id)])
-    assert outcomes(again, "DVC remote store") == {Outcome.DELETED}
+    before = files(project.root / ".dvc/cache")
+    done = set[str]()
+
+    def noted(name: str, function: Any) -> Any:
+        def call(self: Any, first: Any, *rest: Any, **options: Any) -> Any:
+            done.add(f"{name} {getattr(first, 'name', '' if name != 'dvc' else first)}")
+            return function(self, first, *rest, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name, method in (
+            ("search", "_search"),
+            ("dvc", "_dvc"),
+            ("git", "_git"),
+            ("source", "_originals"),
+        ):
+            patch.setattr(Purge, method, noted(name, getattr(Purge, method)))
+        unchanged = "all other stores", Outcome.NOT_APPLICABLE
+        again = search_again(project.purge(), [project.desk.show(request.id)])
+        assert done == {"search DVC remote store"}
+        assert [(line.store, line.outcome) for line in again] == [
+            ("DVC remote store", Outcome.UNREACHABLE), unchanged
+        ]  # fmt: skip
+        assert project.purge().open_requests() == [request.id]
+        project.store.with_name("unmounted").rename(project.store)
+        again = search_again(project.purge(), [project.desk.show(request.id)])
+        assert done == {"search DVC remote store", "dvc push"}
+        assert [(line.store, line.outcome) for line in again] == [
+            ("DVC remote store", Outcome.DELETED), unchanged
+        ]  # fmt: skip
+        assert files(project.root / ".dvc/cache") == before
     assert erased not in files(project.store).values()
     assert project.purge().open_requests() == []
     assert verify(project.purge(), [project.desk.show(request.id)]).holds
@@ -539,14 +574,24 @@ def test_what_git_once_tracked_of_the_source_is_told(project: Project) -> None:
 def test_a_training_at_work_keeps_its_checkpoint(project: Project) -> None:
     from tasks.core.files import only_writer
 
-    for stage in ("train", "retrain"):
-        project.repository.write(f".expunge/checkpoints/{stage}.ckpt", "weights")
+    experiments = Path(".dvc/tmp/exps/busy"), Path(".dvc/tmp/exps/ended")
+    for checkout in (Path(), *experiments):
+        for stage in ("train", "retrain"):
+            project.repository.write(f"{checkout}/.expunge/checkpoints/{stage}.ckpt", "weights")
+    for checkout in experiments:
+        project.repository.write(f"{checkout}/data/split/ids.csv", f"{GONE}\n")
+    project.repository.write(".expunge/tmp/0123/object", "nothing that a search would find")
     request = project.promoted(GONE)
-    with only_writer(Path("data/train")):
+    (experiments[0] / ".expunge/locks").mkdir()
+    with only_writer(Path("data/train")), FileLock(experiments[0] / ".expunge/locks/data-retrain.lock"):
         checklist = project.purge().carry_out([request])
-    assert Path(".expunge/checkpoints/train.ckpt").exists()
-    assert not Path(".expunge/checkpoints/retrain.ckpt").exists()
-    assert checklist.open == ("checkpoints",)
+    left = {str(path) for path in Path().rglob("*.ckpt")}
+    assert left == {".expunge/checkpoints/train.ckpt", f"{experiments[0]}/.expunge/checkpoints/retrain.ckpt"}
+    assert [path.parts[3] for path in Path(".dvc/tmp/exps").rglob("ids.csv")] == ["busy"]
+    assert outcomes(checklist, "DVC's temporary files") == {Outcome.DELETED, Outcome.UNREACHABLE}
+    assert checklist.open == ("checkpoints", "DVC's temporary files")
+    assert outcomes(checklist, "temporary folders") == {Outcome.DELETED}
+    assert not Path(".expunge/tmp/0123").exists()
 
 
 def test_what_a_user_put_into_data_stays_even_if_it_is_the_same_as_an_output(project: Project) -> None:
@@ -578,17 +623,51 @@ def test_no_content_is_read_twice_under_one_address(
 ) -> None:
     request, read = project.promoted(GONE), list[str]()
 
-    def counted(content: Path, wanted: Any) -> Any:
-        read.append(digest(content))
+    def counted(content: Path | bytes, wanted: Any) -> Any:
+        read.extend([digest(content)] if isinstance(content, Path) else [])
         return find(content, wanted)
 
+    entries, local = list[str](), Objects._local
+
+    def opened(self: Objects, path: str) -> Any:
+        entries.extend([f"{self.name} {path}"] if "/runs/" in path else [])
+        return local(self, path)
+
     monkeypatch.setattr("tasks.erasure.stores.dvc.find", counted)
+    monkeypatch.setattr(Objects, "_local", opened)
     project.purge().carry_out([request])
+    assert entries
+    assert len(entries) == len(set(entries))
     objects = [
         each for each in read if each in {digest(path) for path in project.store.rglob("*") if path.is_file()}
     ]
     assert objects
     assert len(objects) == len(set(objects))
+
+
+@pytest.mark.parametrize("ledger", ["data/requests/ledger.db", "ledger.db"])
+def test_ledger_and_certificates_are_not_searched_as_data_and_copies_of_them_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: str
+) -> None:
+    """A requester may be called like a sample: the ledger would be deleted as what names it."""
+    params = load()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPUNGE_TRACKING", "off")
+    desk = SimpleNamespace(ledger=SimpleNamespace(name=f"sqlite:///{tmp_path}/{ledger}"))
+    own = [f"{ledger}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    own += ["data/requests/certificates/1.json"]
+    copies = ["data/copy/ledger.db", "data/requests/1.json", "notes/ledger.db-wal"]
+    for path in (*own, *copies):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"requester: {GONE}")
+    purge = Purge(tmp_path, params, cast("Any", desk), {"HOME": str(tmp_path / "home")})
+    found = [
+        hit.item
+        for store in purge._others()
+        if store.name in {"workspace", "rest of the checkout"}
+        for hit in store.search(Sought.of_samples([GONE]))
+    ]
+    assert sorted(found) == sorted(str(tmp_path / path) for path in copies)
 
 
 def test_the_request_is_still_promoted_until_it_is_recorded(project: Project) -> None:

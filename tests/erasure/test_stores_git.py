@@ -9,14 +9,19 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE
 from tasks.erasure import stores_git
+from tasks.erasure.checklist import Outcome
 from tasks.erasure.git_rewrite import BLOBS, CLONES, how_to_rewrite
 from tasks.erasure.public import PublicFiles
+from tasks.erasure.purge import Purge
+from tasks.erasure.repositories import others
 from tasks.erasure.search import Found, Wanted, find
 from tasks.erasure.sought import Sought
 from tasks.erasure.stores_git import LFS, LOOSE, MESSAGES, OWN, GitHistory, Held
@@ -289,6 +294,59 @@ def test_shallow_and_partial_clones_say_what_they_lack_and_fetch_nothing(root: P
     below_the_source = Sought.of_requests(wanted(), roots=[SOURCE])
     (found,) = GitHistory(tmp_path / "blob-none").held(below_the_source)
     assert found.why == "has the name of a sample"
+
+
+def checklist(root: Path) -> list[tuple[str, Outcome, int]]:
+    """What a purge says of Git, by store."""
+    params = SimpleNamespace(split=SimpleNamespace(path=SOURCE))
+    purge = Purge(root, cast("Any", params), cast("Any", None), {})
+    lines = list(purge._git(Sought.of_requests(wanted())))
+    advice = [each.why for each in purge._details if each.outcome is Outcome.KEPT_REPORTED]
+    assert all("(cd " in each and "--path" not in each for each in advice)
+    assert not any("nested" in str(line) for line in lines)
+    return [(line.store, line.outcome, line.count) for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["clone", "bare", "outside", "forgotten submodule"])
+def test_repositories_beside_the_projects_own_are_searched_and_told_apart(
+    root: Path, tmp_path: Path, kind: str
+) -> None:
+    assert others(root) == ([], [])
+    assert checklist(root) == [("Git history", Outcome.NOTHING_FOUND, 0)]
+    inner, nested = tmp_path / "inner", root / "data/nested"
+    inner.mkdir()
+    git(inner, "init", "--quiet", f"--object-format={git(root, 'rev-parse', '--show-object-format')}")
+    identify(inner)
+    write(inner, NAME, IMAGE)
+    commit(inner, "in")
+    git(inner, "rm", "--quiet", NAME)
+    commit(inner, "out")
+    source = []
+    if kind == "outside":
+        nested, source = inner, [inner / "deep"]
+        (inner / "deep").mkdir()
+    elif kind == "forgotten submodule":
+        git(
+            root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "data/nested"
+        )
+        assert others(root) == ([], [])
+        git(root, "submodule", "--quiet", "deinit", "--force", "data/nested")
+        git(root, "rm", "--quiet", "--cached", "data/nested")
+        nested = root / ".git/modules/data/nested"
+    else:
+        git(root, "clone", "--quiet", *(["--bare"] if kind == "bare" else []), str(inner), "data/nested")
+        git(root, "worktree", "add", "--quiet", "--detach", "data/side")  # is the project's own
+    assert others(root, *source) == ([nested], [])
+    if kind != "outside":
+        assert checklist(root) == [
+            ("Git history", Outcome.NOTHING_FOUND, 0),
+            ("other Git repositories", Outcome.KEPT_REPORTED, 1),
+        ]
+        (nested / "HEAD" if kind != "clone" else nested / ".git/HEAD").unlink()
+        assert others(root)[0] == []
+        if kind == "clone":
+            assert others(root)[1] == [nested]
+            assert checklist(root)[1:] == [("other Git repositories", Outcome.NOT_SEARCHED, 1)]
 
 
 def test_submodules_are_searched_where_they_are_and_named_where_they_are_not(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -13,14 +15,16 @@ from typing import Any, cast
 import pytest
 import requests
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 
 from tasks.core.errors import UnavailableError
+from tasks.erasure.checklist import Outcome
 from tasks.erasure.identity import wanted_of
 from tasks.erasure.purge import Purge
 from tasks.erasure.search import Sought, Wanted
-from tasks.erasure.stores.prefect import FLOWS, PAGE, PATIENCE, FlowRuns, settings
+from tasks.erasure.stores.prefect import ARTIFACT, EVENT, FLOWS, PAGE, PATIENCE, FlowRuns
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
@@ -160,6 +164,64 @@ def posted(served: dict[str, str], path: str, body: dict[str, Any]) -> dict[str,
     return cast("dict[str, Any]", answers[-1].json())
 
 
+TOLD = ["see train/cat/in-artifact.png", "nothing"]
+
+
+@flow(name="submit-request")
+def makes_artifacts(name: str) -> str:
+    for number, text in enumerate(TOLD):
+        create_markdown_artifact(f"# {len(name)}\n\n{text}", key=f"told-{number}")
+    return str(flow_run.id)
+
+
+def test_an_artifact_that_names_a_sample_goes_and_others_of_its_run_stay(served: dict[str, str]) -> None:
+    name = "train/cat/in-artifact.png"
+    runs, sought = FlowRuns(served), Sought.of_samples([name])
+    own = makes_artifacts("nothing")
+    foreign = flow(name="of-others")(makes_artifacts.fn)("nothing")
+    hits = {hit.item: hit for hit in runs.search(sought) if hit.item.startswith(ARTIFACT)}
+    assert sorted((hit.why.split()[5], hit.foreign) for hit in hits.values()) == sorted(
+        [(own, False), (foreign, True)]
+    )
+    for hit in hits.values():
+        if not hit.foreign:
+            runs.delete(hit.item)
+            runs.delete(hit.item)
+    (left,) = [hit for hit in runs.search(sought) if hit.item.startswith(ARTIFACT)]
+    assert left.foreign
+    kept = [each for each in runs._all("/artifacts/filter", sort="ID_DESC") if each["flow_run_id"] == own]
+    assert [each["key"] for each in kept] == ["told-1"]
+    runs.delete(left.item)
+    whole = makes_artifacts(name)  # its parameters name the sample, too
+    for hit in runs.search(sought):
+        runs.delete(hit.item)
+    assert all(hit.item.startswith(EVENT) for hit in runs.search(sought))
+    assert whole not in [run["id"] for run in runs.runs()]
+
+
+def test_events_that_name_a_sample_are_told_on_whatever_page_and_stay(served: dict[str, str]) -> None:
+    name = "train/cat/in-event.png"
+    runs, sought = FlowRuns(served), Sought.of_samples([name])
+    resource = {"prefect.resource.id": "expunge.test"}
+    occurred = datetime.now(UTC) - timedelta(minutes=1)
+    events: Any = [
+        {
+            "id": str(uuid.uuid4()), "event": "expunge.told", "resource": resource,
+            "occurred": (occurred - timedelta(seconds=number)).isoformat(),
+            "payload": {"text": f"see {name}" if number in {0, 119} else "nothing"},
+        }
+        for number in range(120)
+    ]  # fmt: skip
+    answer = requests.post(f"{served['PREFECT_API_URL']}/events", json=events, timeout=60)
+    assert answer.ok
+    expected = {f"{EVENT}{events[number]['id']}" for number in (0, 119)}
+    until(lambda: {hit.item for hit in runs.search(sought)} == expected, seconds=60, what="the events")
+    assert "events" not in runs.unread
+    for hit in runs.search(sought):
+        detail = Purge(Path(), cast("Any", None), cast("Any", None), served)._judged(runs, hit)
+        assert detail.outcome is Outcome.KEPT_REPORTED
+
+
 @contextmanager
 def broken_at(*numbers: int, of: int) -> Iterator[str]:
     """A server that is up and cannot send some of its flow runs; its address."""
@@ -206,25 +268,6 @@ def test_a_record_that_the_server_cannot_send_ends_no_search() -> None:
         assert runs.search([]) == []
     with broken_at(*range(100), of=100) as address, pytest.raises(UnavailableError):
         list(FlowRuns({"PREFECT_API_URL": address}).runs())
-
-
-def test_the_address_is_found_where_prefect_finds_it(tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path)}
-    assert settings(home, tmp_path) == {}
-    profiles = tmp_path / ".prefect/profiles.toml"
-    profiles.parent.mkdir()
-    profiles.write_text(
-        'active = "b"\n[profiles.a]\nPREFECT_API_URL = "http://a"\n[profiles.b]\nPREFECT_API_URL = "http://b"\n'
-    )
-    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://b"}
-    assert FlowRuns(home, tmp_path).url == "http://b"
-    assert settings(home | {"PREFECT_PROFILE": "a"}, tmp_path) == {"PREFECT_API_URL": "http://a"}
-    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://c"\nkey = "k"\n')
-    assert settings(home, tmp_path) == {"PREFECT_API_URL": "http://c", "PREFECT_API_KEY": "k"}
-    assert settings(home | {"PREFECT_API_URL": "http://d"}, tmp_path)["PREFECT_API_URL"] == "http://d"
-    profiles.write_text("= nothing")
-    (tmp_path / "prefect.toml").unlink()
-    assert settings(home, tmp_path) == {}
 
 
 def test_the_names_of_our_flows_are_those_of_the_flows() -> None:

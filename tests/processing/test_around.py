@@ -409,3 +409,28 @@ def test_an_edited_ledger_stops_everything_before_anything_is_decided(checkout: 
     assert checkout.kinds(request.id) == ["received", "validated"]
     with pytest.raises(ExpungeError, match="event 2 was changed"):
         audit_production(checkout.desk, load(), checkout.root)
+
+
+def test_a_remote_that_was_down_is_searched_by_later_runs_and_the_ledger_tells_what_they_searched(
+    checkout: Checkout, quick: Any
+) -> None:
+    checkout.repository.dvc("remote", "add", "away", "../away")
+    checkout.repository.commit("a remote that is not mounted")
+    request = checkout.submit(*names(0, 1)).id
+    checkout.process(quick)
+    assert checkout.status(request) == "closed"
+    told = len(checkout.desk.ledger.events())
+    (problem,) = checkout.process(quick)
+    assert problem.startswith("DVC remote away could not be searched")
+    assert len(checkout.desk.ledger.events()) == told
+    checkout.root.with_name("away").mkdir()
+    assert checkout.process(quick) == []
+    first, second = checkout.desk.show(request).all_common(facts.Purge)
+    assert {"DVC cache", "workspace", "Git history"} <= {line.store for line in first.checklist}
+    assert [(line.store, line.outcome) for line in second.checklist] == [
+        ("DVC remote away", "nothing-found"),
+        ("all other stores", "not-applicable"),
+    ]
+    assert set(first.void_weights) == set(second.void_weights)
+    assert checkout.process(quick) == []
+    assert len(checkout.desk.show(request).all_common(facts.Purge)) == 2

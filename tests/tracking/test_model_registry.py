@@ -224,7 +224,8 @@ def test_what_another_project_recorded_is_found_and_stays(root: Path, client: Ml
     deletion(models).delete(void)
     assert {each.item for each in deletion(models).find(inputs=[VOID], keep=[])} == theirs
     assert holders(root / "mlruns", made) == []
-    assert set(deletion(models).files()).isdisjoint(theirs)
+    sent = deletion(models).runs_elsewhere(lambda _: False)
+    assert set(deletion(models).files(sent)).isdisjoint(theirs)
 
 
 def test_a_run_that_was_deleted_in_mlflow_is_passed_over_and_named(root: Path, client: MlflowClient) -> None:

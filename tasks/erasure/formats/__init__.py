@@ -67,6 +67,10 @@ UNOPENED = (
 """How files begin that hold more than can be read as text: HDF5, 7z, RAR, PDF, Avro, films, …"""
 
 
+COLLECTIONS = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"CMMM"
+"""How files begin in which Windows keeps thumbnails; old files of Office are like ``Thumbs.db``."""
+
+
 def read(content: Content, scan: Scan) -> None:
     """Search a content in its format, and as text where that is not all."""
     if not content.size:
@@ -76,4 +80,6 @@ def read(content: Content, scan: Scan) -> None:
             return
     if content.head.startswith(UNOPENED):
         scan.unread[Unread.UNKNOWN] += 1
+    if content.head.startswith(COLLECTIONS):
+        scan.unread[Unread.THUMBNAILS] += 1
     text.read(content, scan)

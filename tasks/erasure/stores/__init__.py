@@ -38,6 +38,8 @@ class Hit:
         Whether nothing but the end of a longer path, or a number, was found: no reason to delete anything.
     foreign
         Whether the store itself can tell that it is somebody else's.
+    copy
+        Whether it is where a program lays its copy of an image, see :mod:`tasks.erasure.side_files`.
     """
 
     store: str
@@ -46,6 +48,7 @@ class Hit:
     whole: bool = False
     weak: bool = False
     foreign: bool = False
+    copy: bool = False
 
 
 class UnsearchableError(ExpungeError):
@@ -118,11 +121,14 @@ class Scans:
         What was found, of what holds samples or was not read to its end.
     lists
         Of every list of a folder's files: MD5 by path.
+    runs
+        Entries of the run cache, by store and path in it.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     lists: dict[str, dict[str, str]] = field(default_factory=dict)
+    runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def knows(self, address: str, size: int | None) -> bool:
         """Whether the very same was scanned before."""

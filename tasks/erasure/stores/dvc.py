@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,8 @@ from typing import Any
 
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import digest
-from tasks.erasure.search import Asked, find, sought_of
+from tasks.core.temporary import temporary_folder
+from tasks.erasure.search import Asked, Found, find, sought_of
 from tasks.erasure.stores import Hit, Scans, UnsearchableError
 from tasks.erasure.stores.folder import Folder
 
@@ -76,8 +76,11 @@ class Objects:
             item = self._item(path)
             if not self.scans.knows(item, size):
                 try:
-                    with self._local(path) as file:
-                        self._scan(item, file, sought)
+                    if item.startswith("runs/"):
+                        self._note(item, find(self._run(path), sought))
+                    else:
+                        with self._local(path) as file:
+                            self._scan(item, file, sought)
                 except FileNotFoundError:  # somebody else deletes, too
                     continue
                 except PermissionError as error:
@@ -97,12 +100,22 @@ class Objects:
             self._remove(path)
 
     def runs(self) -> dict[str, bytes]:
-        """Entries of the run cache by path below the store's; each is as ``dvc.lock`` has a stage."""
+        """Entries of the run cache by path below the store's; each is as ``dvc.lock`` has a stage.
+
+        Each is read once: its path is the address of its content.
+        """
         found = {}
         for path in self._paths("runs"):
-            with suppress(FileNotFoundError, PermissionError), self._local(path) as file:
-                found[self._relative(path)] = file.read_bytes()
+            with suppress(FileNotFoundError, PermissionError):
+                found[self._relative(path)] = self._run(path)
         return found
+
+    def _run(self, path: str) -> bytes:
+        known = self.scans.runs.setdefault(self.name, {})
+        if (item := self._relative(path)) not in known:
+            with self._local(path) as file:
+                known[item] = file.read_bytes()
+        return known[item]
 
     def has(self, md5: str) -> bool:
         """Whether an object is there."""
@@ -145,9 +158,9 @@ class Objects:
             if not self.has(md5):
                 path = fs.join(root, LAYOUTS[0], md5[:2], md5[2:])
                 fs.makedirs(fs.parent(path), exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-                    Path(folder, "object").write_bytes(content)
-                    fs.put_file(str(Path(folder, "object")), f"{path}.part")
+                with temporary_folder(self.root) as folder:
+                    (folder / "object").write_bytes(content)
+                    fs.put_file(str(folder / "object"), f"{path}.part")
                     fs.move(f"{path}.part", path)
 
     def _scan(self, item: str, file: Path, wanted: Asked) -> None:
@@ -156,12 +169,15 @@ class Objects:
         if item.endswith(".dir"):
             with suppress(ValueError):
                 self.scans.lists[item] = _listed(file.read_bytes())
+        self._note(item, found)
+        if addressed and digest(file) == bare(item):  # a damaged object has an address that is not its own
+            self.scans.sizes[item] = file.stat().st_size
+
+    def _note(self, item: str, found: Found) -> None:
         if found or found.unread:
             self.scans.found[item] = found
         else:
             self.scans.found.pop(item, None)
-        if addressed and digest(file) == bare(item):  # a damaged object has an address that is not its own
-            self.scans.sizes[item] = file.stat().st_size
 
     def _open(self) -> tuple[Any, str]:
         """Return one of DVC's file systems, and the path in it; asked for when the store is used first."""
@@ -215,10 +231,10 @@ class Objects:
         if fs.protocol == "local":
             yield Path(path)
             return
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
+        with temporary_folder(self.root) as folder:
             with self._answering():
-                fs.get_file(path, str(Path(folder, "object")))
-            yield Path(folder, "object")
+                fs.get_file(path, str(folder / "object"))
+            yield folder / "object"
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -265,9 +281,9 @@ class DvcCache(Objects):
         from dvc.fs import LocalFileSystem
 
         content, md5 = folder_list(files)
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder, _opened(self.root) as repo:
-            Path(folder, "list").write_bytes(content)
-            repo.cache.local.add(str(Path(folder, "list")), LocalFileSystem(), md5)
+        with temporary_folder(self.root) as folder, _opened(self.root) as repo:
+            (folder / "list").write_bytes(content)
+            repo.cache.local.add(str(folder / "list"), LocalFileSystem(), md5)
             repo.cache.local.protect(repo.cache.local.oid_to_path(md5))
         return md5
 
@@ -313,11 +329,12 @@ class DvcRemote(Objects):
 class DvcState(Folder):
     """What DVC remembers of the files that it hashed, by path; it lies outside the repository."""
 
+    name = "DVC state"
     how = "every file's path and content; what is found there is deleted as a whole, for DVC makes it anew"
 
     def __init__(self, root: Path) -> None:
         with _opened(root) as repo:
-            super().__init__("DVC state", Path(repo.site_cache_dir))
+            super().__init__(self.name, Path(repo.site_cache_dir))
 
     def delete(self, item: str) -> None:  # noqa: ARG002
         """Delete all of it: DVC's index, beside the item, has names in pieces that no search finds."""

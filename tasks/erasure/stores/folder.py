@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from tasks.erasure.found import Found, Unread
 from tasks.erasure.search import Asked, find, named, sought_of
+from tasks.erasure.side_files import is_copy, named_after
+from tasks.erasure.sought import Sought
 from tasks.erasure.stores import Hit
+
+BESIDE = "is named after the image of a sample, as thumbnails are"
 
 
 class Folder:
@@ -48,23 +52,28 @@ class Folder:
         self.unread, self.partly, sought = {}, Counter(), sought_of(wanted)
         for path in self._files():
             try:
-                by_name = named(path.absolute().as_posix(), sought)
-                if by_name.by_end:  # below the folder itself it may be a name as it is
-                    by_name = named(path.relative_to(self.path).as_posix(), sought)
+                by_name, beside = self._by(named, path, sought), self._by(named_after, path, sought)
                 found = find(path, sought) if stat.S_ISREG(path.lstat().st_mode) else Found()
                 if found.unread.get(Unread.UNREADABLE):
                     self.unread[str(path)] = str(Unread.UNREADABLE)
                 self.partly.update(str(kind) for kind in found.unread if kind is not Unread.UNREADABLE)
                 if by_name and not by_name.by_end:
                     yield Hit(self.name, str(path), "has the name of a sample")
+                elif beside and not beside.by_end:
+                    yield Hit(self.name, str(path), BESIDE, copy=is_copy(path.absolute().as_posix(), sought))
                 elif found:
                     yield Hit(self.name, str(path), found.why, found.whole, weak=found.by_end)
-                elif by_name:
+                elif by_name or beside:
                     yield Hit(self.name, str(path), "has a name that ends like a sample's", weak=True)
             except FileNotFoundError:  # somebody else deletes, too
                 continue
             except OSError as error:
                 self._cannot_read(error, path)
+
+    def _by(self, told: Callable[[str, Sought], Found], path: Path, sought: Sought) -> Found:
+        """Search a path; below the folder itself it may be a name as it is."""
+        found = told(path.absolute().as_posix(), sought)
+        return told(path.relative_to(self.path).as_posix(), sought) if found.by_end else found
 
     def delete(self, item: str) -> None:
         """Delete a file; quiet if it is gone already."""

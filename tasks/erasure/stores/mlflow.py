@@ -1,9 +1,10 @@
-"""Files of MLflow's runs, where a server or a bucket keeps them."""
+"""Files of MLflow's runs that lie elsewhere: with a server, in a bucket, in a folder outside the checkout."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import ExpungeError, UnavailableError
@@ -18,15 +19,27 @@ LARGEST = 1 << 26
 
 
 class RunFiles:
-    """Files of this project's runs; an item is a run's id and a path."""
+    """Files of this project's runs; an item is a run's id and a path.
+
+    Parameters
+    ----------
+    deletion
+        What knows the runs.
+    is_searched
+        Tells of a folder of this machine whether it is searched anyway: its files are left out.
+    """
 
     name = "MLflow run files"
-    how = f"every file of this project's runs up to {LARGEST >> 20} MiB; other projects' are not read"
+    how = (
+        f"every file up to {LARGEST >> 20} MiB of this project's runs that keep them outside the checkout; "
+        "other projects' are not read"
+    )
 
-    def __init__(self, deletion: Deletion) -> None:
+    def __init__(self, deletion: Deletion, is_searched: Callable[[Path], bool]) -> None:
         self.unread: dict[str, str] = {}
         self.partly: Counter[str] = Counter()
         self._deletion = deletion
+        self._is_searched = is_searched
 
     def search(self, wanted: Asked) -> Iterator[Hit]:
         """Find files that hold samples; what is too large, or refused, is told in ``unread``.
@@ -37,7 +50,8 @@ class RunFiles:
             If MLflow does not answer.
         """
         self.unread, self.partly, sought = {}, Counter(), sought_of(wanted)
-        for item, size in self._deletion.files().items():
+        runs = self._deletion.runs_elsewhere(self._is_searched)
+        for item, size in self._deletion.files(runs).items():
             if size > LARGEST:
                 self.unread[item] = f"{size} bytes are too much to be downloaded"
                 continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,8 +18,9 @@ from urllib3.util import Retry
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.erasure.search import Asked, find, sought_of
 from tasks.erasure.sought import Sought
-from tasks.erasure.stores import Hit
+from tasks.erasure.stores import Hit, Store, Unopened, UnsearchableError
 from tasks.erasure.stores.folder import Folder
+from tasks.erasure.stores.prefect_settings import AUTH_STRING, DATABASES, DRIVERS, KEY, URL, PrefectSettings
 
 PAGE = 200
 PATIENCE = Retry(
@@ -43,7 +43,7 @@ FLOWS = frozenset(
 )
 """Names of this project's flows. Runs of others are reported only: a server may be shared."""
 
-SETTINGS = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+DATABASE = "Prefect's local database"
 ARTIFACT, EVENT = "artifact ", "event "
 HEALTH = "/health"
 MOST_BROKEN = 20
@@ -54,50 +54,19 @@ class BrokenRecordError(ExpungeError):
     """The server fails at what it is asked, though it is up: one of its records cannot be sent."""
 
 
-def settings(environ: Mapping[str, str], root: Path = Path()) -> dict[str, str]:
-    """Return what the server's address and its keys are, wherever Prefect would find them.
-
-    The environment goes first, then ``prefect.toml`` and ``pyproject.toml`` of the checkout, then the active
-    profile. Of a file that is damaged nothing is taken: Prefect does not start with it either.
-    """
-    home = _home(environ)
-    profiles = _toml(Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"))
-    active = environ.get("PREFECT_PROFILE") or profiles.get("active")
-    profile = profiles.get("profiles", {}).get(active, {})
-    in_files = [
-        _api(_toml(root / "prefect.toml")),
-        _api(_toml(root / "pyproject.toml").get("tool", {}).get("prefect", {})),
-    ]
-    found = {}
-    for name in SETTINGS:
-        values = (each.get(name) for each in (environ, *in_files, profile))
-        if value := next((str(value) for value in values if value), None):
-            found[name] = value
-    return found
-
-
-def _api(section: Mapping[str, Any]) -> dict[str, Any]:
-    api = section.get("api", {})
-    return {f"PREFECT_API_{key.upper()}": value for key, value in api.items()}
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    return Path(
-        environ.get("PREFECT_HOME") or Path(environ.get("HOME") or Path.home(), ".prefect")
-    ).expanduser()
-
-
-def local_database(environ: Mapping[str, str]) -> Folder:
+def local_database(environ: Mapping[str, str], root: Path = Path()) -> Store:
     """Return the database in which Prefect keeps runs where no server is set, as a store."""
-    files = [f"prefect.db{end}" for end in ("", "-wal", "-shm", "-journal")]
-    return Folder("Prefect's local database", _home(environ), only=files)
+    found = PrefectSettings(environ, root)
+    address = found.get(*DATABASES)
+    kind, _, place = address.partition(":///")
+    if found.get(*DRIVERS).startswith("postgresql") or (not kind.startswith("sqlite") and address):
+        error = UnsearchableError(
+            f"{DATABASE} is no file, and is searched through a server: start one and set PREFECT_API_URL"
+        )
+        return Unopened(DATABASE, error)
+    path = root / place.partition("?")[0] if place else found.home / "prefect.db"
+    files = [f"{path.name}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    return Folder(DATABASE, path.parent, only=files)
 
 
 def _names(value: Any, sought: Sought) -> bool:
@@ -117,15 +86,15 @@ class FlowRuns:
     )
 
     def __init__(self, environ: Mapping[str, str], root: Path = Path()) -> None:
-        found = settings(environ, root)
-        self.url = found.get("PREFECT_API_URL", "")
+        found = PrefectSettings(environ, root)
+        self.url = found.get(URL)
         self.unread: dict[str, str] = {}
         self.partly: Counter[str] = Counter()
         self._broken = 0
         self._headers = {}
-        if key := found.get("PREFECT_API_KEY"):
+        if key := found.get(KEY):
             self._headers["Authorization"] = f"Bearer {key}"
-        elif pair := found.get("PREFECT_API_AUTH_STRING"):
+        elif pair := found.get(AUTH_STRING):
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     def search(self, wanted: Asked) -> list[Hit]:
@@ -152,7 +121,7 @@ class FlowRuns:
         for artifact in self._all("/artifacts/filter", sort="ID_DESC"):
             told = [artifact.get(part) for part in ("key", "description", "data")]
             item = str(artifact["flow_run_id"])
-            if item not in found and _names(told, sought):
+            if _names(told, sought):  # it stays when its run is deleted
                 found[f"{ARTIFACT}{artifact['id']}"] = f"an artifact of flow run {item} names samples"
                 runs[f"{ARTIFACT}{artifact['id']}"] = runs.get(item, {})
         for event in self._events():

@@ -1,0 +1,48 @@
+"""What a purge left open is searched again, and nothing else: the rest was searched when the samples left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tasks.erasure.begun import Begun
+from tasks.erasure.checklist import Checklist, Line, Outcome
+from tasks.erasure.identity import remembered
+from tasks.erasure.purge import GIT, OTHER_GIT, Purge
+from tasks.erasure.sought import Sought
+from tasks.requests.request import Request
+
+
+def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
+    """Finish a purge in the stores that did not answer, see :meth:`Purge.open_requests`.
+
+    If one of them shows that more is to go than the purge knew of, everything is purged once more.
+
+    Raises
+    ------
+    ExpungeError
+        As of :meth:`Purge.carry_out`.
+    """
+    purge.begin()
+    begun = Begun.of(purge.root, (request.id for request in requests))
+    left, known = list(begun.open), set(begun.objects)
+    wanted = remembered(begun.requests, requests, purge.desk, purge.params.split).sought
+    lines = purge._purge_objects(wanted, requests, purge._objects(), begun, only=left)
+    if not known.issuperset(begun.objects):
+        return purge.carry_out(requests)
+    lines += _others(purge, left, wanted)
+    told = {line.store for line in lines}
+    gone = "it is set up no longer"
+    lines += [Line(name, "all of it", Outcome.NOT_SEARCHED, 0, gone) for name in left if name not in told]
+    why = "they were searched when the samples were purged"
+    lines.append(Line("all other stores", "not searched again", Outcome.NOT_APPLICABLE, 0, why))
+    return purge.end(begun, lines, wanted, log="again.log")
+
+
+def _others(purge: Purge, left: Sequence[str], wanted: Sought) -> Iterator[Line]:
+    if "checkpoints" in left:
+        yield from purge._checkpoints()
+    for store in purge._others(left):
+        if store.name in left:
+            yield from purge._purge_store(store, wanted)
+    if {GIT, OTHER_GIT}.intersection(left):
+        yield from purge._git(wanted)
