@@ -52,7 +52,7 @@ def submit_request(submission: dict[str, Any]) -> Any:
     except ExpungeError as error:
         return Failed(message=str(error))
     request = receipt.request
-    get_run_logger().info("Request %s is %s", request.id, request.state.status)
+    get_run_logger().info("%s", receipt.told())
     if request.state.status is Status.REJECTED:
         # Without the values: Prefect would keep them.
         problems = "; ".join(f"{problem.where}: {problem.what}" for problem in receipt.problems)

@@ -202,10 +202,10 @@ class Processor:
                 if isinstance(receipt, str):
                     yield f"inbox: {name}: {receipt}"
                 else:
-                    self.log(f"inbox: request {receipt.request.id} is {receipt.request.state.status}")
+                    self.log(f"inbox: {receipt.told()}")
         if catalogue is not None:
             for receipt in self.desk.resolve(catalogue):
-                self.log(f"request {receipt.request.id} is {receipt.request.state.status}")
+                self.log(receipt.told())
 
     def _check_record(self) -> None:
         """See that the ledger is whole and on every anchor, before anything is decided by it."""
