@@ -695,14 +695,10 @@ def _suppression(what: str, as_json: bool) -> None:
     with errors():
         from tasks.requests import high_water
 
-        listed = load().split.erased
-        if listed is None:
-            raise ExpungeError(
-                "params.yaml: split.erased is null; name the list that keeps erased samples out"
-            )
-        found = getattr(high_water, what)(Path(listed), desk().keys)
+        listed = high_water.list_of(load().split)
+        found = getattr(high_water, what)(listed, desk().keys)
     if as_json:
-        print_json({"list": listed, "lines": len(found.lines)})
+        print_json({"list": str(listed), "lines": len(found.lines)})
     else:
         print(f"{listed} holds {len(found.lines)} line(s); commit it if Git says that it changed")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,24 +19,37 @@ from tasks.datasets._decode import Decoder
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
 
+log = logging.getLogger(__name__)
+
 PARTS = ("train", "test")
 LAYOUT = "train/<class>/… and test/<class>/… are needed"
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 LEAVES = "link that leaves the folder"
 BROKEN = "broken link"
-LITTER = frozenset({"Thumbs.db", "desktop.ini"})
-"""Files that file managers leave behind; like hidden ones they are passed over."""
+THUMBNAILS = "@eaDir"
+"""Where Synology's systems keep thumbnails, below a folder of each file's name."""
+LITTER = frozenset(
+    {
+        "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "lost+found", THUMBNAILS.casefold(),
+        "$recycle.bin", "system volume information",
+    }
+)  # fmt: skip
+"""Files and folders that systems leave behind, in any case; they are passed over like hidden ones."""
 ERASED = ".expunge-erased"
 """Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a walk met, as POSIX paths below the root; ``unusable`` maps a path to what is wrong."""
+    """What a walk met, as POSIX paths below the root; ``unusable`` maps a path to what is wrong.
+
+    ``litter``: names of what systems have left behind.
+    """
 
     folders: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
+    litter: list[str] = field(default_factory=list)
 
 
 @register
@@ -53,6 +68,9 @@ def image_folder(path: Path, resize: int | None) -> ImageSet:
     """
     found = _walk(path)
     classes = _classes(path, found)
+    if found.litter:
+        counted = ", ".join(f"{name} ({count})" for name, count in sorted(Counter(found.litter).items()))
+        log.warning("image_folder %s: passed over: %s", path, counted)
     files = sorted(found.files)
     decoder = Decoder(len(files), resize, path)
     for name, reason in sorted(found.unusable.items()):
@@ -88,7 +106,8 @@ def remove(path: Path, references: Collection[str]) -> list[Path]:
     """Delete the files that ``references`` name and return them; see :mod:`tasks.erasure.originals`.
 
     What a link leads to is deleted with it, unless it lies outside ``path`` or another sample needs it.
-    A class folder that loses its last image is marked, so that the class stays.
+    So are thumbnails of it that a system has left beside it. A class folder that loses its last image is
+    marked, so that the class stays.
 
     Raises
     ------
@@ -156,7 +175,16 @@ def _to_delete(path: Path, name: str, needed: Collection[Path]) -> list[Path]:
     """Places of a file in the order of deletion: a link goes last, for without it the rest is not found."""
     root = path.resolve()
     behind = [place for place in _places(path / name)[1:] if place.is_relative_to(root)]
-    return [*(place for place in reversed(behind) if place not in needed), path / name]
+    found = [place for place in reversed(behind) if place not in needed]
+    return [*(each for place in [*found, path / name] for each in _thumbnails(place)), *found, path / name]
+
+
+def _thumbnails(file: Path) -> list[Path]:
+    """Copies of a file in smaller sizes, which lie beside it; none that a link to another place leads to."""
+    folder = file.parent / THUMBNAILS / file.name
+    if folder.parent.is_symlink() or folder.is_symlink() or not folder.is_dir():
+        return []
+    return [each for each in folder.rglob("*") if each.is_symlink() or not each.is_dir()]
 
 
 def _class_folder(relative: str) -> str:
@@ -197,7 +225,10 @@ def _sort_entries(root: Path, real_root: Path, folder: str, found: _Found) -> li
         return []
     folders = []
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in LITTER:
+        if entry.name.startswith("."):
+            continue
+        if entry.name.casefold() in LITTER:
+            found.litter.append(entry.name)
             continue
         relative = f"{folder}/{entry.name}"
         problem = _problem(entry, real_root, is_in_class="/" in folder)

@@ -61,6 +61,41 @@ def test_hidden_files_and_litter_are_passed_over(pets: Path) -> None:
     assert len(image_folder(pets, None).labels) == 12
 
 
+def test_what_systems_leave_behind_is_passed_over_in_any_case_and_counted(
+    pets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    litter = (
+        *("train/cat/thumbs.db", "train/Desktop.ini", "train/__MACOSX/x.png", "train/cat/lost+found/1.png"),
+        *("test/lost+found/1.png", "train/cat/@eaDir/000.png/SYNOPHOTO_THUMB_M.jpg"),
+    )
+    before = image_folder(pets, None)
+    assert caplog.text == ""
+    for name in litter:
+        (pets / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(pets / name, colour()) if name.endswith("g") else (pets / name).write_bytes(b"litter")
+    after = image_folder(pets, None)
+    assert (after.sample_ids, after.classes) == (before.sample_ids, before.classes)
+    assert (
+        "passed over: @eaDir (1), Desktop.ini (1), __MACOSX (1), lost+found (2), thumbs.db (1)" in caplog.text
+    )
+
+
+def test_thumbnails_of_what_is_erased_are_deleted_with_it(pets: Path, tmp_path: Path) -> None:
+    for name in ("000.png", "001.png"):
+        folder = pets / "train/cat/@eaDir" / name
+        folder.mkdir(parents=True)
+        (folder / "SYNOPHOTO_THUMB_M.jpg").write_bytes(b"thumbnail")
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes(b"stays")
+    (pets / "train/cat/@eaDir/000.png/link.jpg").symlink_to(outside)
+    (pets / "train/dog/@eaDir").symlink_to(pets / "train/cat/@eaDir")
+    deleted = remove(pets, ["train/cat/000.png", "train/dog/001.png"])
+    assert list((pets / "train/cat/@eaDir/000.png").iterdir()) == []
+    assert (pets / "train/cat/@eaDir/001.png/SYNOPHOTO_THUMB_M.jpg").exists()
+    assert pets / "train/cat/@eaDir/000.png/SYNOPHOTO_THUMB_M.jpg" in deleted
+    assert outside.read_bytes() == b"stays"
+
+
 def test_ids_survive_when_other_files_leave(pets: Path) -> None:
     before = image_folder(pets, None)
     assert before.row_counts == ()
