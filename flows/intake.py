@@ -54,7 +54,7 @@ def submit_request(submission: dict[str, Any]) -> Any:
     except Exception as error:  # an engine that meets it would tell its text
         return failed("submit-request", ROOT, error)
     request = receipt.request
-    get_run_logger().info("Request %s is %s", request.id, request.state.status)
+    get_run_logger().info("%s", receipt.told())
     if request.state.status is Status.REJECTED:
         # Without the values: Prefect would keep them.
         problems = "; ".join(f"{problem.where}: {problem.what}" for problem in receipt.problems)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tasks.core.checked import fingerprint, remember
 from tasks.core.errors import ExpungeError
-from tasks.core.params import Choice, Params, load
+from tasks.core.params import Choice, Params, Split, load
 from tasks.core.plugins import Registry
+from tasks.requests.high_water import list_of
 from tasks.requests.settings import settings_of
+
+WITHOUT_FILES = ("cifar10", "digits")
+"""Sources that need no files of yours; DVC looks for what ``split.path`` names all the same."""
 
 
 def check(params: Params) -> None:
@@ -42,6 +47,16 @@ def _check_options(section: Choice, registry: Registry[Any], where: str) -> None
         as_if_chosen.options(registry.get(name).Options, where=where)
 
 
+def _make_folder(section: Split) -> None:
+    """Make the folder that DVC looks for, where the source fills it by itself or needs none."""
+    path = Path(section.path)
+    if section.source in WITHOUT_FILES and not path.exists():
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise ExpungeError(f"params.yaml: split.path: {path} cannot be made ({error.strerror})") from None
+
+
 def main() -> None:
     """Exit with 0 and a word, or with 2 and the line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tasks.check", description=__doc__)
@@ -50,6 +65,8 @@ def main() -> None:
     try:
         params = load()  # first: it says in one line what is wrong with the file itself
         settings_of(params)
+        list_of(params.split)  # DVC depends on it, and would say that in its own words
+        _make_folder(params.split)
         if not arguments.quick:
             before = fingerprint()
             check(load())

@@ -21,6 +21,7 @@ from tasks.requests import events as facts
 from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Anchor, Head
+from tasks.requests.copies import UNKNOWN, Copies
 from tasks.requests.deadlines import Rules
 from tasks.requests.desk import Desk, Receipt, urgency
 from tasks.requests.request import Request
@@ -132,6 +133,8 @@ def _catalogue() -> Catalogue | None:
     catalogue, reason = Catalogue.load_or_none()
     if catalogue is None:
         print(f"expunge: received, to be resolved once the data can be read: {reason}", file=sys.stderr)
+    elif not catalogue.tells_copies:
+        print(f"expunge: {UNKNOWN}", file=sys.stderr)
     return catalogue
 
 
@@ -699,14 +702,10 @@ def _suppression(what: str, as_json: bool) -> None:
     with errors():
         from tasks.requests import high_water
 
-        listed = load().split.erased
-        if listed is None:
-            raise ExpungeError(
-                "params.yaml: split.erased is null; name the list that keeps erased samples out"
-            )
-        found = getattr(high_water, what)(Path(listed), desk().keys)
+        listed = high_water.list_of(load().split)
+        found = getattr(high_water, what)(listed, desk().keys)
     if as_json:
-        print_json({"list": listed, "lines": len(found.lines)})
+        print_json({"list": str(listed), "lines": len(found.lines)})
     else:
         print(f"{listed} holds {len(found.lines)} line(s); commit it if Git says that it changed")
 
@@ -742,7 +741,8 @@ def _summary(opened: Desk, row: Row) -> dict[str, Any]:
 
 
 def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_json: bool) -> None:
-    shown, bad = [], False
+    shown: list[dict[str, Any]] = []
+    bad = False
     for name, receipt in receipts:
         if isinstance(receipt, str):
             bad = True
@@ -753,11 +753,14 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         (row,) = opened.rows(request=receipt.request.id)
         bad |= row.status is Status.REJECTED
         problems = [str(problem) for problem in receipt.problems]
-        shown.append({"file": name, **_summary(opened, row), "problems": problems})
+        copies = asdict(receipt.copies) if receipt.copies is not None else None
+        shown.append({"file": name, **_summary(opened, row), "problems": problems, "copies": copies})
         if not as_json:
             pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
             due = f", due {_day(opened, row.due_at)}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
+            for number, line in enumerate((receipt.copies or Copies()).lines()):
+                print(line if number else f"{name}: {line}")
             for problem in problems:
                 print(f"{name}: {problem}", file=sys.stderr)
     if as_json:
@@ -777,18 +780,32 @@ def _print_request(opened: Desk, request: Request, as_json: bool) -> None:
     (row,) = opened.rows(request=request.id)
     summary = _summary(opened, row)
     why = steplog.last(request.batch) if request.batch and row.status is Status.FAILED else ""
+    copies = _copies(opened, request)
     events = sorted([*request.events, *request.of_batch], key=lambda event: event.seq)
     if as_json:
-        print_json(summary | {"why": why or None, "events": [event.as_json() for event in events]})
+        told = [event.as_json() for event in events]
+        shown = {"why": why or None, "copies": asdict(copies) if copies is not None else None}
+        print_json(summary | shown | {"events": told})
         return
     for key, value in (summary | {"why": why or None}).items():
         if value is not None:
             print(f"{key:12} {value}")
+    for line in (copies or Copies()).lines():
+        print(line)
     print()
     rows = [
         {"seq": event.seq, "at": event.at, "event": event.kind, "what": event.fact.told()} for event in events
     ]
     print_rows(rows, ("seq", "at", "event", "what"), "")
+
+
+def _copies(opened: Desk, request: Request) -> Copies | None:
+    """Other samples that show the same pictures as those of an open request, if it was told of any."""
+    validated = request.latest(facts.Validated)
+    if not (request.open and validated and validated.copies):
+        return None
+    names, (catalogue, _) = opened.keys.names(request.id), Catalogue.load_or_none(patience=0)
+    return catalogue.copies_of(names) if names and catalogue else None
 
 
 def _say_to_stderr(line: str) -> None:

@@ -13,6 +13,7 @@ from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
 from tasks.samples.check import check
+from tasks.samples.copies import write_copies
 from tasks.samples.manifest import LoadedSplit, Manifest, Samples
 from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
@@ -56,6 +57,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
     write_pictures(image_set.pictures, SPLIT)
+    write_copies(image_set.sample_ids, image_set.images, SPLIT)
     write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}

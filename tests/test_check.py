@@ -144,3 +144,31 @@ def test_options_that_wait_for_another_choice_are_checked_too(
     section: str, changes: dict[str, Any], message: str
 ) -> None:
     assert refusal(section, changes) == f"params.yaml: {message}"
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["check", "--quick"]])
+def test_without_a_list_of_what_was_erased_nothing_is_valid_for_dvc(
+    shipped: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shipped.read_text(encoding="utf-8")
+    shipped.write_text(text.replace("erased: data/requests/erased.txt", "erased: null"), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == (
+        "expunge check: params.yaml: split.erased is null; name the list that keeps erased samples out, "
+        "data/requests/erased.txt\n"
+    )
+
+
+@pytest.mark.parametrize("source", ["cifar10", "digits"])
+def test_a_source_that_needs_no_files_gets_the_folder_that_dvc_looks_for(shipped: Path, source: str) -> None:
+    text = shipped.read_text(encoding="utf-8")
+    text = text.replace("source: parquet", f"source: {source}").replace("path: data/sample", "path: data/x/y")
+    shipped.write_text(text, encoding="utf-8")
+    main()
+    assert list(Path("data/x/y").iterdir()) == []
+    main()
+    shipped.write_text(text.replace(f"source: {source}", "source: image_folder").replace("x/y", "z"))
+    main()
+    assert not Path("data/z").exists()

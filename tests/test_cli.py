@@ -67,6 +67,72 @@ def test_submit_says_what_became_of_each_file(run: Run) -> None:
     assert again.endswith(f" behind {good.split()[2]}, due 2026-06-01")
 
 
+COPIES = """sample_id,same,alike
+train/3.png,1,1
+train/4.png,1,1
+train/5.png,0,1
+test/0.png,1,1
+"""
+
+
+def test_samples_that_show_the_same_picture_are_told_with_what_to_do(run: Run, desk: Desk) -> None:
+    Path("data/split/copies.csv").write_text(COPIES)
+    Path("a.json").write_bytes(submission())
+    result = run("submit", "a.json")
+    assert result.exit_code == 0
+    told, *lines = result.stdout.splitlines()
+    request = told.split()[2]
+    assert lines == [
+        "a.json: 3 other sample(s) show the same picture and stay:",
+        "  train/4.png: the same pixels",
+        "  train/5.png: nearly the same",
+        "  test/0.png: a test sample; to have it erased, remove it from the source",
+        "  to have the others erased, too, submit a request that names them",
+    ]
+    shown = run("show", request).stdout
+    assert lines[1] in shown
+    (row,) = json.loads(run("submit", "a.json", "--json").stdout)
+    assert row["copies"] == {"same": ["train/4.png"], "alike": ["train/5.png"], "tests": ["test/0.png"]}
+    assert json.loads(run("show", request, "--json").stdout)["copies"] == row["copies"]
+    Path("data/split/copies.csv").write_text("sample_id,same,alike\n")  # they have left since
+    assert not any(json.loads(run("show", request, "--json").stdout)["copies"].values())
+    (validated,) = (event for event in desk.show(request).events if event.kind == "validated")
+    assert validated.text.count('"copies":3') == 1
+    assert "train/" not in "".join(event.text for event in desk.ledger.events())
+
+
+def test_copies_that_are_asked_for_as_well_or_are_none_are_not_told(run: Run) -> None:
+    assert submitted(run)
+    Path("data/split/copies.csv").write_text(COPIES.replace("test/0.png,1,1\n", ""))
+    Path("a.json").write_bytes(submission(samples={"index": [3, 4, 5]}))
+    assert len(run("submit", "a.json").stdout.splitlines()) == 1
+    Path("b.json").write_bytes(submission(samples={"index": [8]}))
+    assert len(run("submit", "b.json").stdout.splitlines()) == 1
+
+
+def test_many_copies_are_counted_and_the_first_named(run: Run) -> None:
+    rows = "".join(f"train/{number}.png,1,1\n" for number in range(12))
+    Path("data/split/copies.csv").write_text(f"sample_id,same,alike\n{rows}")
+    Path("a.json").write_bytes(submission())
+    lines = run("submit", "a.json").stdout.splitlines()
+    assert lines[1] == "a.json: 11 other sample(s) show the same picture and stay:"
+    assert lines[-2] == "  and 6 more; --json names all"
+    assert len(lines) == 9
+
+
+def test_where_copies_cannot_be_told_that_is_said(run: Run) -> None:
+    Path("data/split/copies.csv").unlink()
+    Path("a.json").write_bytes(submission())
+    result = run("submit", "a.json")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+    assert result.stderr == (
+        "expunge: other samples that show the same picture cannot be told: data/split/copies.csv is missing; "
+        "run the stage that writes it: dvc repro split\n"
+    )
+    (row,) = json.loads(run("submit", "a.json", "--json").stdout)
+    assert row["copies"] is None
+
+
 def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
     result = run("submit", "nowhere.json")
     assert result.exit_code == Exit.SYSTEM

@@ -18,7 +18,7 @@ from tasks.requests.keys import LIST_KEY, KeyStore, check_value
 from tasks.requests.suppression import Erased, lines_for
 from tasks.samples.manifest import LoadedSplit, Manifest, load_split
 from tasks.samples.pictures import read_pictures
-from tasks.samples.table import SPLIT
+from tasks.samples.table import COPIES, SPLIT, read_copies
 from tasks.split import split
 from tests.datasets.building import colour, grey, write_folders, write_image
 
@@ -59,8 +59,8 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "classes/count": 10,
     }
     assert sorted(contents()) == [
-        *("classes.json", "images.npy", "manifest.csv", "metrics.json", "pictures.npy", "rows.json"),
-        "samples.csv",
+        *("classes.json", "copies.csv", "images.npy", "manifest.csv", "metrics.json", "pictures.npy"),
+        *("rows.json", "samples.csv"),
     ]
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
@@ -88,6 +88,16 @@ def test_row_i_is_the_same_sample_in_every_file(pets: Path) -> None:
     expected = np.random.default_rng(107).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     assert np.array_equal(loaded.images[row], expected.transpose(2, 0, 1))
     assert rows[row]["label"] == "1"
+
+
+def test_pictures_that_lie_there_twice_are_listed_whatever_they_are_called_and_wherever(pets: Path) -> None:
+    split(params("image_folder", pets))
+    before = read_copies(SPLIT / COPIES)
+    (pets / "test/dog/again.png").write_bytes((pets / "train/cat/003.png").read_bytes())
+    split(params("image_folder", pets))
+    found = read_copies(SPLIT / COPIES)
+    assert found.keys() - before.keys() == {"train/cat/003.png", "test/dog/again.png"}
+    assert found["train/cat/003.png"] == found["test/dog/again.png"] > (0, 0)
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(pets: Path) -> None:

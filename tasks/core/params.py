@@ -87,9 +87,9 @@ class Choice(Section):
 class Forget(Section):
     """Which training samples are to be forgotten.
 
-    ``random``: ``fraction`` of every class. ``class``: all samples of ``classes``, or ``fraction`` of
-    them. ``ids``: the sample ids in the text file ``ids_file``, one a line; the other kinds ignore it.
-    They may take all samples of a class only if ``classes`` lists it.
+    ``random``: ``fraction`` of every class, a tenth if none is given. ``class``: all samples of ``classes``,
+    or ``fraction`` of them. ``ids``: the sample ids in the text file ``ids_file``, one a line; other kinds
+    ignore it. They may take all samples of a class only if ``classes`` lists it.
     """
 
     kind: Literal["random", "class", "ids"] = "random"
@@ -106,7 +106,7 @@ class Forget(Section):
 
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> Self:
-        if self.kind == "random" and (self.fraction is None or self.fraction == 1):
+        if self.kind == "random" and self.fraction == 1:
             raise ValueError("kind random needs a fraction above 0 and below 1")
         if self.kind == "class" and not self.classes:
             raise ValueError("kind class needs classes, a list of class numbers such as [3]")
@@ -117,6 +117,13 @@ class Forget(Section):
         if self.kind == "ids" and self.fraction is not None:
             raise ValueError("fraction does not belong to kind ids")
         return self
+
+    @property
+    def part(self) -> float:
+        """Which part of every class, or of ``classes``, is to be forgotten."""
+        if self.fraction is not None:
+            return self.fraction
+        return 0.1 if self.kind == "random" else 1.0
 
 
 class Split(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,24 +19,35 @@ from tasks.datasets._decode import Decoder
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
 
+log = logging.getLogger(__name__)
+
 PARTS = ("train", "test")
 LAYOUT = "train/<class>/… and test/<class>/… are needed"
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 LEAVES = "link that leaves the folder"
 BROKEN = "broken link"
-LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir"})
-"""What file managers and storages leave behind; like hidden files and folders it is passed over."""
+LITTER = frozenset(
+    {
+        "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir",
+        "$recycle.bin", "system volume information",
+    }
+)  # fmt: skip
+"""Files and folders that systems leave behind, in any case; they are passed over like hidden ones."""
 ERASED = ".expunge-erased"
 """Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a walk met, as POSIX paths below the root; ``unusable`` maps a path to what is wrong."""
+    """What a walk met, as POSIX paths below the root; ``unusable`` maps a path to what is wrong.
+
+    ``litter``: names of what systems have left behind.
+    """
 
     folders: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
+    litter: list[str] = field(default_factory=list)
 
 
 @register
@@ -53,6 +66,9 @@ def image_folder(path: Path, resize: int | None) -> ImageSet:
     """
     found = _walk(path)
     classes = _classes(path, found)
+    if found.litter:
+        counted = ", ".join(f"{name} ({count})" for name, count in sorted(Counter(found.litter).items()))
+        log.warning("image_folder %s: passed over: %s", path, counted)
     files = sorted(found.files)
     decoder = Decoder(len(files), resize, path)
     for name, reason in sorted(found.unusable.items()):
@@ -197,7 +213,10 @@ def _sort_entries(root: Path, real_root: Path, folder: str, found: _Found) -> li
         return []
     folders = []
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in LITTER:
+        if entry.name.startswith("."):
+            continue
+        if entry.name.casefold() in LITTER:
+            found.litter.append(entry.name)
             continue
         relative = f"{folder}/{entry.name}"
         problem = _problem(entry, real_root, is_in_class="/" in folder)

@@ -26,7 +26,7 @@ from tasks.erasure.stores.dvc import bare
 
 PER_SAMPLE = frozenset(
     {
-        "images.npy", "pictures.npy", "samples.csv", "manifest.csv",
+        "images.npy", "pictures.npy", "copies.csv", "samples.csv", "manifest.csv",
         "logits.npy", "losses.csv", "verdict.json", "weights.safetensors",
     }
 )  # fmt: skip

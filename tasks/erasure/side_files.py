@@ -57,7 +57,7 @@ def named_after(path: str, sought: Sought) -> Found:
 
 def passed_over(path: str) -> bool:
     """Whether the pipeline takes a file for no image, by its path below the source: it is nobody's sample."""
-    return any(part.startswith(".") or part in LITTER for part in PurePosixPath(path).parts)
+    return any(part.startswith(".") or part.casefold() in LITTER for part in PurePosixPath(path).parts)
 
 
 def remove_copies(source: Path, sought: Sought) -> list[Path]:

@@ -14,7 +14,7 @@ from tasks.processing.reconcile import differences
 from tasks.requests import pending
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
-from tasks.requests.high_water import check
+from tasks.requests.high_water import check, list_of
 from tasks.requests.signing import signing_key
 from tasks.requests.standing import Row
 from tasks.requests.states import UNDONE, Status
@@ -100,9 +100,7 @@ def _signing(desk: Desk) -> list[str]:
 
 
 def _kept_out(desk: Desk, params: Params) -> list[str]:
-    if params.split.erased is None:
-        return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
-    check(Path(params.split.erased), desk.keys)
+    check(list_of(params.split), desk.keys)
     return []
 
 

@@ -16,7 +16,7 @@ from tasks.requests import events as facts
 from tasks.requests.commits import anchors_in_git
 from tasks.requests.desk import Desk
 from tasks.requests.events import Base
-from tasks.requests.high_water import read_checked
+from tasks.requests.high_water import list_of, read_checked
 from tasks.requests.production import in_production, models
 from tasks.samples.manifest import load_samples
 from tasks.samples.pictures import read_pictures
@@ -137,11 +137,13 @@ def _alias(current: Base, params: Params, root: Path) -> list[str]:
 
 def _returned(desk: Desk, params: Params) -> list[str]:
     """Whether samples that were erased are in the data again."""
-    if params.split.erased is None:
-        return ["params.yaml: split.erased is null, so nothing keeps erased samples out"]
+    try:
+        listed = list_of(params.split)
+    except ExpungeError as error:
+        return [str(error)]
     loaded = load_samples(mmap=True)
     pictures = read_pictures(SPLIT, len(loaded.samples))
-    erased = read_checked(Path(params.split.erased), desk.keys)
+    erased = read_checked(listed, desk.keys)
     kept = erased.kept(loaded.samples.sample_ids, loaded.images, pictures, desk.keys)
     back = len(loaded.samples.sample_ids) - len(kept)
     return [f"{back} erased sample(s) are in data/split again; run: dvc repro split"] if back else []

@@ -18,7 +18,7 @@ from tasks.processing.certifying import key_periods
 from tasks.processing.repository import Repository
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
-from tasks.requests.high_water import read_checked
+from tasks.requests.high_water import list_of, read_checked
 from tasks.requests.ledger import SKEW
 from tasks.requests.production import in_production, models
 from tasks.requests.signing import signing_key
@@ -141,10 +141,7 @@ def _git(root: Path) -> Finding:
 
 
 def _erased(desk: Desk, params: Params) -> Finding:
-    if params.split.erased is None:
-        found = "split.erased is null in params.yaml: nothing keeps erased samples out"
-        return Finding("list of what was erased", "needs care", found, "name the list")
-    lines = read_checked(Path(params.split.erased), desk.keys).lines
+    lines = read_checked(list_of(params.split), desk.keys).lines
     return Finding("list of what was erased", "well", f"{len(lines)} line(s)")
 
 

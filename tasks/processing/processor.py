@@ -40,7 +40,7 @@ from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
 from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, Code
-from tasks.requests.high_water import check, extend
+from tasks.requests.high_water import check, extend, list_of
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
@@ -186,7 +186,7 @@ class Processor:
         self.repository.refuse_changes(self.purge().own_changes())
         checkout.ensure(self.desk, self.root, BY)
         with plainly():
-            check(Path(self._erased_list()), self.desk.keys)
+            check(list_of(self.params.split), self.desk.keys)
 
     def _mend_split(self) -> Iterator[str]:
         """Run stage ``split`` again where a batch was cut short while DVC had its outputs half away.
@@ -224,12 +224,12 @@ class Processor:
                     stuck += 1
                     self.tell(f"inbox: {name}: {receipt}")
                 else:
-                    self.log(f"inbox: request {receipt.request.id} is {receipt.request.state.status}")
+                    self.log(f"inbox: {receipt.told()}")
             if stuck:
                 yield f"inbox: {stuck} file(s) can neither be taken nor rejected; expunge inbox names them"
         if catalogue is not None:
             for receipt in self.desk.resolve(catalogue):
-                self.log(f"request {receipt.request.id} is {receipt.request.state.status}")
+                self.log(receipt.told())
 
     def _check_record(self) -> None:
         """See that the ledger is whole and on every anchor, before anything is decided by it."""
@@ -695,7 +695,7 @@ class Processor:
         """
         ids, _ = self._samples(batch)
         contents = Contents(self.desk.keys, self.params.split, ids)
-        extend(Path(self._erased_list()), self.desk.keys, contents.lines)
+        extend(list_of(self.params.split), self.desk.keys, contents.lines)
         found: dict[str, dict[str, Any]] = {}
         for row in self.desk.ledger.rows(only_open=True):
             if row.request in batch.names or not row.samples or not self.desk.keys.exists(row.request):
@@ -708,13 +708,6 @@ class Processor:
                     "content": contents.of(other),
                 }
         return found
-
-    def _erased_list(self) -> str:
-        if self.params.split.erased is None:
-            raise ExpungeError(
-                "params.yaml: split.erased is null; name the list that keeps erased samples out"
-            )
-        return self.params.split.erased
 
     # purge and certificate
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import holder, read_json
+from tasks.requests.copies import Copies
 from tasks.requests.schema import Kind, Named
-from tasks.samples.table import SPLIT, Table, read_classes, read_table
+from tasks.samples.table import COPIES, SPLIT, Table, read_classes, read_copies, read_table
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -34,6 +35,7 @@ LOST = {
 """Why a name means no sample. The ledger keeps these, so they name nothing."""
 
 RowCounts = Sequence[tuple[str, int]]
+Groups = Mapping[str, tuple[int, int]]
 
 N = TypeVar("N")
 
@@ -55,9 +57,18 @@ class Catalogue:
         Names of the classes.
     row_counts
         Files of the training part, in order, with the number of their rows; none if the source has no rows.
+    groups
+        Numbers of a sample's group of equal pictures and of those alike; ``None`` if nobody has looked.
     """
 
-    def __init__(self, table: Table, classes: tuple[str, ...], row_counts: RowCounts) -> None:
+    def __init__(
+        self,
+        table: Table,
+        classes: tuple[str, ...],
+        row_counts: RowCounts,
+        groups: Groups | None = None,
+    ) -> None:
+        self._groups = groups
         self.classes = classes
         self.sources: Mapping[str, str] = dict(zip(table.sample_ids, table.sources, strict=True))
         """Source reference by sample id: a file's path, or ``<file>#<row>``."""
@@ -73,7 +84,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, folder: Path = SPLIT, *, patience: float = PATIENCE) -> Catalogue:
-        """Read ``samples.csv``, ``classes.json`` and ``rows.json``.
+        """Read ``samples.csv``, ``classes.json``, ``rows.json`` and, if it is there, ``copies.csv``.
 
         While a stage makes them again, DVC has taken the old ones away; then this waits for ``patience``
         seconds.
@@ -112,7 +123,16 @@ class Catalogue:
         path = folder / "samples.csv"
         table = read_table(path, "part", PARTS)
         classes = read_classes(folder / "classes.json", max(table.labels), path)
-        return cls(table, classes, _row_counts(folder / "rows.json"))
+        row_counts = _row_counts(folder / "rows.json")
+        groups = read_copies(folder / COPIES) if (folder / COPIES).exists() else None
+        if groups and not groups.keys() <= set(table.sample_ids):
+            raise ExpungeError(f"{folder}: samples.csv and {COPIES} are of different splits; {RESTORE}")
+        return cls(table, classes, row_counts, groups)
+
+    @property
+    def tells_copies(self) -> bool:
+        """Whether the split says which samples show the same picture; one of before does not."""
+        return self._groups is not None
 
     @cached_property
     def labels(self) -> Mapping[str, int]:
@@ -155,6 +175,18 @@ class Catalogue:
         names: list[tuple[Kind, str]] = [("id", sample_id), ("path", source)]
         index = self._index_of(source)
         return names if index is None else [*names, ("index", str(index))]
+
+    def copies_of(self, sample_ids: Collection[str]) -> Copies | None:
+        """Return the other samples that show the same pictures; ``None`` if the split is of before."""
+        if self._groups is None:
+            return None
+        asked = [group for name in sample_ids if (group := self._groups.get(name))]
+        same, alike = ({numbers[place] for numbers in asked} - {0} for place in (0, 1))
+        found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        for name, numbers in self._groups.items():
+            if numbers[1] in alike and name not in sample_ids:
+                found[2 if name in self._tests else int(numbers[0] not in same)].append(name)
+        return Copies(*map(tuple, found))
 
     def _found(self, named: Named) -> Sequence[str]:
         """Ids of the samples that a name means, test samples among them."""

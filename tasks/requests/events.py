@@ -170,6 +170,7 @@ class Validated(Fact, kind="validated"):
 
     Each of ``samples`` has one digest a kind of name (``id``, ``path``, ``index``). ``already_erased_by``:
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
+    ``copies``: of how many other samples it was told that they show the same pictures.
     """
 
     transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
@@ -177,10 +178,12 @@ class Validated(Fact, kind="validated"):
     samples: Digests = ()
     already_erased_by: tuple[str, ...] = ()
     classes: tuple[Digest, ...] = ()
+    copies: int = 0
 
     def told(self) -> str:
         """Say it in one line."""
-        return f"{len(self.samples)} sample(s), as keyed digests"
+        copies = f"; {self.copies} other(s) show the same picture" if self.copies else ""
+        return f"{len(self.samples)} sample(s), as keyed digests{copies}"
 
 
 class Behind(Fact, kind="behind"):

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import write_whole
+from tasks.core.params import Split
 from tasks.requests.keys import LIST_KEY, KeyStore, check_value
 from tasks.requests.suppression import FORMAT, RESTORE_LIST, SAMPLE, TELLING, Erased, Line, load_key
 
@@ -33,6 +34,22 @@ PATIENCE = 60.0
 OTHER_PROJECT = "if this is another project, give it a folder of keys of its own: EXPUNGE_KEYS"
 CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 """What Git puts between the sides of a merge."""
+
+
+def list_of(section: Split) -> Path:
+    """Return where the list lies that keeps erased samples out.
+
+    Raises
+    ------
+    ExpungeError
+        If none is named.
+    """
+    if section.erased is None:
+        raise ExpungeError(
+            "params.yaml: split.erased is null; name the list that keeps erased samples out, "
+            "data/requests/erased.txt"
+        )
+    return Path(section.erased)
 
 
 def read_checked(path: Path | None, keys: KeyStore) -> Erased:

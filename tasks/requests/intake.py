@@ -16,6 +16,7 @@ from tasks.requests import events as facts
 from tasks.requests import holds, meanings, pending
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import stamp
+from tasks.requests.copies import Copies
 from tasks.requests.deadlines import Rules, due
 from tasks.requests.keys import reference
 from tasks.requests.ledger import SKEW, Writer
@@ -29,10 +30,20 @@ from tasks.requests.states import Status
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a submission led to: the request, and, if it was rejected, why."""
+    """What a submission led to: the request, and, if it was rejected, why.
+
+    ``copies``: other samples that show the same pictures as those that it names; ``None`` if that cannot be
+    told, or nothing was resolved.
+    """
 
     request: Request
     problems: tuple[Problem, ...] = ()
+    copies: Copies | None = None
+
+    def told(self) -> str:
+        """Say in one line what became of the request, without the name of a sample."""
+        found = f"; {self.copies.told()}, expunge show names them" if self.copies else ""
+        return f"request {self.request.id} is {self.request.state.status}{found}"
 
 
 RECORDED = 100
@@ -103,6 +114,7 @@ def _take(
     ``arrival``: what is told of how it came, and the submission itself, unless that has been recorded.
     """
     problems: tuple[Problem, ...] = ()
+    copies: Copies | None = None
     drawn = False
     try:
         with record.writing() as writer:
@@ -124,7 +136,8 @@ def _take(
                 elif meaning.ids and catalogue:
                     drawn = not record.keys.exists(request)
                     key = record.keys.create(request) if drawn else record.keys.load(request)
-                    _validate(record, writer, request, parsed, catalogue, meaning, key)
+                    copies = catalogue.copies_of(meaning.ids)
+                    _validate(record, writer, request, parsed, catalogue, meaning, key, len(copies or ()))
                 else:
                     erased_by = tuple(sorted(meaning.erased_by))
                     first = min(erased_by, default="")
@@ -133,7 +146,7 @@ def _take(
         if drawn and not _may_be_kept(record, request):
             record.keys.destroy(request)
         raise
-    return Receipt(record.show(request), problems)
+    return Receipt(record.show(request), problems, copies)
 
 
 def _may_be_kept(record: Record, request: str) -> bool:
@@ -152,6 +165,7 @@ def _validate(
     catalogue: Catalogue,
     meaning: Meaning,
     key: bytes,
+    copies: int,
 ) -> None:
     """Append the events of a request that names samples which are there."""
     samples = [
@@ -163,7 +177,9 @@ def _validate(
         reference(key, "class", str(each.value)) for each in parsed.named if each.kind == "class"
     )
     erased_by = tuple(sorted(meaning.erased_by))
-    told = facts.Validated(samples=tuple(samples), already_erased_by=erased_by, classes=tuple(classes))
+    told = facts.Validated(
+        samples=tuple(samples), already_erased_by=erased_by, classes=tuple(classes), copies=copies
+    )
     writer.append(told, request)
     if (
         not erased_by

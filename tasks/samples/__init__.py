@@ -3,6 +3,7 @@
 ======================  ==============================================================================
 ``image_set``           images in memory, as a source delivers them
 ``pictures``            fingerprints by which a picture is known again at any size
+``copies``              samples that show the same picture
 ``check``               what every source must deliver
 ``ids``                 the text file that names samples to be forgotten
 ``roles``               who is retain, forget, val and test

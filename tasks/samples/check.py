@@ -42,7 +42,7 @@ def check(image_set: ImageSet, where: str) -> ImageSet:
 
     The same picture under two ids is allowed, even in training and test part: published data sets have
     such pairs, and an evaluation must show them rather than hide them. Whoever asks to forget a picture
-    has to name all its copies.
+    has to name all its copies; intake tells which there are (:mod:`tasks.samples.copies`).
 
     Parameters
     ----------

@@ -87,6 +87,7 @@ def assign_roles(
     roles = np.where(parts == "train", "retain", parts)
     roles[_forgotten(image_set, parts, split, named)] = "forget"
     _refuse_unwanted_loss(image_set, roles, forget)
+    _tell_untested_classes(image_set, roles)
     if not np.any(roles == "forget"):
         log.warning("%s.forget: all that it names was erased; nothing is left to forget", WHERE)
     return parts, roles
@@ -126,16 +127,23 @@ def _forgotten(
     if forget.kind == "ids":
         return named
     ranks = rank("forget", split.seed, image_set.sample_ids)
-    fraction = 1.0 if forget.fraction is None else forget.fraction
     if forget.kind == "class":
         _refuse_unknown_classes(forget, image_set.classes)
         groups = [_training_members(image_set, parts, label) for label in forget.classes]
         for label in (label for label, rows in zip(forget.classes, groups, strict=True) if not rows.size):
             name = image_set.classes[label]
             log.warning("%s.forget.classes: class %d (%s) was erased and is passed over", WHERE, label, name)
-        return np.concatenate([lowest(ranks, rows, max(1, share(fraction, len(rows)))) for rows in groups])
+        chosen = [lowest(ranks, rows, max(1, share(forget.part, len(rows)))) for rows in groups]
+        for label, rows, some in zip(forget.classes, groups, chosen, strict=True):
+            if len(some) < len(rows):
+                log.warning(
+                    "%s.forget.fraction: %s takes %d of the %d training samples of class %d (%s); "
+                    "fraction: null takes all",
+                    WHERE, forget.part, len(some), len(rows), label, image_set.classes[label],
+                )  # fmt: skip
+        return np.concatenate(chosen)
     groups = [_training_members(image_set, parts, label) for label in range(len(image_set.classes))]
-    taken = np.concatenate([lowest(ranks, rows, share(fraction, len(rows))) for rows in groups])
+    taken = np.concatenate([lowest(ranks, rows, share(forget.part, len(rows))) for rows in groups])
     return taken if taken.size else lowest(ranks, np.concatenate(groups), 1)
 
 
@@ -170,9 +178,21 @@ def _refuse_unwanted_loss(image_set: ImageSet, roles: NDArray[np.str_], forget: 
             f"if the whole class is to be forgotten use kind: class, or classes: [{lost[0]}] beside it"
         )
     raise ExpungeError(
-        f"{where}.fraction: {forget.fraction} takes all {count} training samples of {name}; "
+        f"{where}.fraction: {forget.part} takes all {count} training samples of {name}; "
         "lower it, or use kind: class if the class is to be forgotten"
     )
+
+
+def _tell_untested_classes(image_set: ImageSet, roles: NDArray[np.str_]) -> None:
+    """Warn of what ``mia`` would find out after hours: it compares with test images of the same class."""
+    tested = np.unique(image_set.labels[roles == "test"])
+    forgotten = np.unique(image_set.labels[roles == "forget"])
+    untested = np.setdiff1d(np.arange(len(image_set.classes)), tested).tolist()
+    if forgotten.size and not np.isin(forgotten, tested).any():
+        log.warning("%s: no test images of any class that is to be forgotten: mia cannot judge", WHERE)
+    elif untested:
+        named = ", ".join(f"{label} ({image_set.classes[label]})" for label in untested)
+        log.warning("%s: no test images of class %s: mia leaves them out", WHERE, named)
 
 
 def _lost(image_set: ImageSet, roles: NDArray[np.str_], label: int) -> bool:

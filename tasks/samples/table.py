@@ -14,6 +14,9 @@ from tasks.core.files import read_json
 SPLIT = Path("data/split")
 """Where the files of a split lie."""
 
+COPIES = "copies.csv"
+"""Which samples of a split show the same picture, see :mod:`tasks.samples.copies`."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
@@ -90,6 +93,23 @@ def _rows(path: Path, expected: tuple[str, ...]) -> Iterator[tuple[int, list[str
             yield reader.line_num, row
     except csv.Error as error:
         raise ExpungeError(f"{path}, line {reader.line_num}: {error}; {RESTORE}") from None
+
+
+def read_copies(path: Path) -> dict[str, tuple[int, int]]:
+    """Read which samples show the same picture: the number of its group of equals and of those alike.
+
+    Raises
+    ------
+    ExpungeError
+        If the file is missing or damaged; the message names the line.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for line, (sample_id, *numbers) in _rows(path, ("sample_id", "same", "alike")):
+        if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
+            raise ExpungeError(f"{path}, line {line}: {numbers} are no numbers of groups; {RESTORE}")
+        same, alike = map(int, numbers)
+        found[sample_id] = same, alike
+    return found
 
 
 def read_classes(path: Path, highest: int, table_path: Path) -> tuple[str, ...]:

@@ -130,7 +130,6 @@ def test_a_number_is_finite_and_in_its_bounds(tmp_path: Path, new: str, problem:
         ("fraction: 0.1", "fraction: 1.5",
          "split.forget.fraction is 1.5; input should be less than or equal to 1"),
         ("fraction: 0.1", "fraction: 1", "split.forget: kind random needs a fraction above 0 and below 1"),
-        (", fraction: 0.1", "", "split.forget: kind random needs a fraction above 0 and below 1"),
         ("kind: random", "kind: some",
          "split.forget.kind is 'some'; input should be 'random', 'class' or 'ids'"),
         ("kind: random", "kind: class",

@@ -53,17 +53,31 @@ def test_extensions_are_known_in_either_case(pets: Path, name: str) -> None:
 
 def test_hidden_files_and_litter_are_passed_over(pets: Path) -> None:
     litter = ["train/.DS_Store", "train/cat/Thumbs.db", "train/cat/._1.png", "test/dog/desktop.ini"]
-    litter += (
-        "train/@eaDir/cat/x.jpg",
-        "train/cat/@eaDir/1.png/x.jpg",
-        "train/cat/@eaDir/1.png@SynoEAStream",
-    )
     for name in (*litter, "train/.ipynb_checkpoints/1.png"):
         (pets / name).parent.mkdir(parents=True, exist_ok=True)
         (pets / name).write_bytes(b"litter")
     (pets / "README.txt").write_text("beside train and test anything may lie")
     (pets / "raw").mkdir()
     assert len(image_folder(pets, None).labels) == 12
+
+
+def test_what_systems_leave_behind_is_passed_over_in_any_case_and_counted(
+    pets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    litter = (
+        *("train/cat/thumbs.db", "train/Desktop.ini", "train/__MACOSX/x.png", "train/cat/lost+found/1.png"),
+        *("test/lost+found/1.png", "train/cat/@eaDir/000.png/SYNOPHOTO_THUMB_M.jpg"),
+    )
+    before = image_folder(pets, None)
+    assert caplog.text == ""
+    for name in litter:
+        (pets / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(pets / name, colour()) if name.endswith("g") else (pets / name).write_bytes(b"litter")
+    after = image_folder(pets, None)
+    assert (after.sample_ids, after.classes) == (before.sample_ids, before.classes)
+    assert (
+        "passed over: @eaDir (1), Desktop.ini (1), __MACOSX (1), lost+found (2), thumbs.db (1)" in caplog.text
+    )
 
 
 def test_ids_survive_when_other_files_leave(pets: Path) -> None:

@@ -63,6 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             writer.writerow([f"test/{row}.png", f"test.parquet#{row}", row % 2, "test"])
     (split / "classes.json").write_text('["cat", "dog"]')
     (split / "rows.json").write_text('[{"file": "train.parquet", "rows": 12}]')
+    (split / "copies.csv").write_text("sample_id,same,alike\n")
     monkeypatch.chdir(root)
     return root
 

@@ -14,6 +14,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
 from tasks.datasets.parquet import remove
 from tasks.requests.catalogue import Catalogue, forms
+from tasks.requests.copies import Copies
 from tasks.requests.desk import Desk
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
@@ -171,6 +172,45 @@ def test_without_the_count_of_rows_there_is_no_catalogue(
     path = Path("data/split/rows.json")
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ExpungeError, match=reason):
+        Catalogue.load()
+
+
+COPIES = """sample_id,same,alike
+train/1.png,0,1
+train/3.png,1,1
+train/4.png,1,1
+train/10.png,0,1
+test/1.png,1,1
+train/7.png,2,2
+train/8.png,2,2
+"""
+
+
+def test_copies_are_told_apart_by_how_near_they_are_and_whether_they_can_be_asked_for(root: Path) -> None:
+    Path("data/split/copies.csv").write_text(COPIES)
+    catalogue = Catalogue.load()
+    found = catalogue.copies_of({"train/3.png", "train/5.png"})
+    assert found == Copies(
+        same=("train/4.png",), alike=("train/1.png", "train/10.png"), tests=("test/1.png",)
+    )
+    assert len(found) == 4
+    assert catalogue.copies_of({"train/3.png", "train/4.png", "train/1.png", "train/10.png"}) == Copies(
+        tests=("test/1.png",)
+    )
+    assert catalogue.copies_of({"train/7.png", "train/8.png"}) == Copies()
+    assert catalogue.copies_of({"train/1.png"}) == Copies(
+        alike=("train/3.png", "train/4.png", "train/10.png"), tests=("test/1.png",)
+    )
+
+
+def test_a_split_of_before_copies_were_looked_for_tells_none_and_says_so(root: Path) -> None:
+    Path("data/split/copies.csv").unlink()
+    assert Catalogue.load().copies_of({"train/3.png"}) is None
+
+
+def test_copies_of_another_split_are_refused(root: Path) -> None:
+    Path("data/split/copies.csv").write_text("sample_id,same,alike\ntrain/99.png,1,1\n")
+    with pytest.raises(ExpungeError, match=r"samples\.csv and copies\.csv are of different splits"):
         Catalogue.load()
 
 

@@ -12,6 +12,7 @@ from tasks.requests import events as facts
 from tasks.requests import pending
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import check_chain
+from tasks.requests.copies import Copies
 from tasks.requests.desk import Desk
 from tasks.requests.ledger import Writer
 from tasks.requests.record import own_events
@@ -519,3 +520,31 @@ def test_a_submission_reads_no_open_request_a_second_time(
     monkeypatch.setattr("tasks.requests.record.own_events", counted)
     requests = [submit(desk, catalogue, samples={"index": [row]}).id for row in range(6)]
     assert sorted(read) == sorted(requests[:-1])
+
+
+# copies
+
+
+def test_copies_are_told_once_a_request_that_was_received_is_resolved(desk: Desk, root: Path) -> None:
+    received = submit(desk, None)
+    Path("data/split/copies.csv").write_text("sample_id,same,alike\ntrain/3.png,1,1\ntrain/9.png,1,1\n")
+    (receipt,) = desk.resolve(Catalogue.load())
+    assert receipt.request.id == received.id
+    assert receipt.copies == Copies(same=("train/9.png",))
+    told = receipt.request.latest(facts.Validated)
+    assert told is not None
+    assert told.copies == 1
+
+
+def test_copies_are_told_of_one_that_waits_behind_another(desk: Desk, root: Path) -> None:
+    Path("data/split/copies.csv").write_text("sample_id,same,alike\ntrain/3.png,0,1\ntrain/9.png,0,1\n")
+    catalogue = Catalogue.load()
+    submit(desk, catalogue)
+    receipt = desk.submit(submission(), "a.json", catalogue, channel="inbox")
+    assert receipt.request.state.status == "behind"
+    assert receipt.copies == Copies(alike=("train/9.png",))
+
+
+def test_a_request_without_copies_leaves_the_same_record_as_before(desk: Desk, catalogue: Catalogue) -> None:
+    (told,) = (event.text for event in submit(desk, catalogue).events if event.kind == "validated")
+    assert "copies" not in told

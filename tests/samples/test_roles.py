@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
-from tasks.core.params import Forget, Split
+from tasks.core.params import Forget, Split, load
 from tasks.samples.image_set import ImageSet
 from tasks.samples.roles import assign_roles, lowest, rank, share
 from tests.datasets.building import image_set, taken
@@ -167,6 +167,35 @@ def test_a_class_is_forgotten_whole_except_for_its_validation_samples() -> None:
             == of.labels[of.labels == label].size // 10
         )
     assert "forget" not in roles[of.labels == 1]
+
+
+def test_the_shipped_fraction_is_of_kind_random_and_a_class_is_forgotten_whole() -> None:
+    shipped = load(Path(__file__).parents[2] / "params.yaml").split
+    roles = assign_roles(image_set([100, 100]), shipped)[1]
+    assert np.count_nonzero(roles == "forget") == 18  # a tenth of what is not val
+    forget = Forget.model_validate(shipped.forget.model_dump() | {"kind": "class", "classes": (0,)})
+    of = image_set([100, 100])
+    roles = assign_roles(of, shipped.model_copy(update={"forget": forget}))[1]
+    assert np.count_nonzero(roles == "forget") == 90
+    assert not np.any(roles[of.labels == 0] == "retain")
+
+
+def test_a_part_of_a_class_is_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:
+    assign_roles(image_set([100, 100]), settings({"kind": "class", "classes": [0], "fraction": 0.1}))
+    assert "takes 9 of the 90 training samples of class 0 (class0); fraction: null takes all" in caplog.text
+
+
+def test_classes_without_a_test_image_are_named_before_anything_is_trained(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    of = image_set([20, 20, 20], [0, 2, 0])
+    assign_roles(of, random(0.1))
+    assert "no test images of class 0 (class0), 2 (class2): mia leaves them out" in caplog.text
+    caplog.clear()
+    assign_roles(image_set([20, 20], [2, 2]), random(0.1))
+    assert "no test images" not in caplog.text
+    assign_roles(of, settings({"kind": "class", "classes": [0]}))
+    assert "no test images of any class that is to be forgotten: mia cannot judge" in caplog.text
 
 
 def test_a_fraction_of_a_class_is_forgotten() -> None:

@@ -1,0 +1,53 @@
+"""Other samples that show the same picture as one that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.samples.table import COPIES, SPLIT
+
+SHOWN = 5
+"""How many are named in words; JSON names all."""
+
+UNKNOWN = (
+    f"other samples that show the same picture cannot be told: {SPLIT / COPIES} is missing; "
+    "run the stage that writes it: dvc repro split"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Ids of the other samples that show the same pictures as some that are asked for.
+
+    ``same``: the same pixels. ``alike``: nearly the same. ``tests``: test samples of either kind, which
+    cannot be asked for.
+    """
+
+    same: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.same) + len(self.alike) + len(self.tests)
+
+    def told(self) -> str:
+        """Say in one line how many there are, without names."""
+        return f"{len(self)} other sample(s) show the same picture and stay"
+
+    def lines(self) -> Iterator[str]:
+        """Name them, and say what to do; for whoever takes the request, never for the record."""
+        if not self:
+            return
+        yield f"{self.told()}:"
+        named = [
+            *(f"{name}: the same pixels" for name in self.same),
+            *(f"{name}: nearly the same" for name in self.alike),
+            *(f"{name}: a test sample; to have it erased, remove it from the source" for name in self.tests),
+        ]
+        yield from (f"  {line}" for line in named[:SHOWN])
+        if len(named) > SHOWN:
+            yield f"  and {len(named) - SHOWN} more; --json names all"
+        if self.same or self.alike:
+            which = "the others" if self.tests else "them"
+            yield f"  to have {which} erased, too, submit a request that names them"
