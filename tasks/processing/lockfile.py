@@ -41,7 +41,8 @@ def mend(root: Path) -> bool:
 def is_sound(content: bytes) -> bool:
     """Whether DVC takes it."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
     from voluptuous import Invalid
 
     try:
