@@ -177,12 +177,18 @@ class Scene:
         if not self.dvc:
             take_dvc_into_this_process(self._stages)
         said: list[str] = []
+        told: list[str] = []
         with only_writer(Path("pipeline")):
             processor = Processor(
-                root=Path.cwd(), desk=self.desk(), run=run, environ=os.environ, log=said.append
+                root=Path.cwd(),
+                desk=self.desk(),
+                run=run,
+                environ=os.environ,
+                log=said.append,
+                tell=told.append,
             )
             problems = processor.process()
-        return {"problems": problems, "said": said}
+        return {"problems": [*problems, *told], "said": said}
 
     def carry_out(
         self, fault: Fault | None = None, broken: str | None = None, seconds: float | None = None
