@@ -8,6 +8,7 @@ say was made here belongs to this repository.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tasks.core.files import content_digest, write_whole
 from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
 from tasks.erasure.stores.dvc import bare
+from tasks.samples.table import COPIES_HEAD
 
 PER_SAMPLE = frozenset(
     {
@@ -34,6 +36,9 @@ PER_SAMPLE = frozenset(
 
 ``verdict.json`` of stage ``audit`` does no longer; earlier versions kept a score of each member in it.
 """
+
+EMPTY = hashlib.md5(f"{COPIES_HEAD}\n".encode(), usedforsecurity=False).hexdigest()
+"""MD5 of a table of copies without a row: it tells of nobody, and is the same before and after."""
 
 OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
 """What the command of a stage of the project's own has in it, however it is wrapped."""
@@ -221,7 +226,7 @@ class Lineage:
         keep
             MD5s of outputs that are not void whatever they were made of: the weights in production.
         """
-        tainted, kept = {bare(md5) for md5 in void}, {bare(md5) for md5 in keep}
+        tainted, kept = {bare(md5) for md5 in void}, {EMPTY, *map(bare, keep)}
         while True:
             found = [
                 (run, path, md5)

@@ -35,7 +35,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.core.files import write_text
-from tasks.samples.table import COPIES
+from tasks.samples.table import COPIES, COPIES_HEAD
 
 LARGEST = 8
 """Root mean square of the differences up to which two pictures may be the same, in grey levels."""
@@ -86,7 +86,7 @@ def write_copies(sample_ids: Sequence[str], images: NDArray[np.uint8], folder: P
     """Write the groups of the samples that have copies beside the images of a split, whole."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sample_id", "same", "alike"))
+    writer.writerow(COPIES_HEAD.split(","))
     writer.writerows(row for row in zip(sample_ids, *find_copies(images), strict=True) if row[2])
     write_text(folder / COPIES, text.getvalue())
 

@@ -15,6 +15,7 @@ SPLIT = Path("data/split")
 """Where the files of a split lie."""
 
 COPIES = "copies.csv"
+COPIES_HEAD = "sample_id,same,alike"
 """Which samples of a split show the same picture, see :mod:`tasks.samples.copies`."""
 
 

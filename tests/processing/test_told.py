@@ -124,16 +124,16 @@ def saying(*_: Any) -> str:
         ),
         (Repository, "commit", refusing, "the end of the ledger is not anchored in Git (input)"),
         (processing, "why_not_in_git", saying, "the next batch waits (input)"),
-        (Purge, "carry_out", refusing, "stores that were left open could not be searched (input)"),
+        (processing, "search_again", refusing, "stores that were left open could not be searched (input)"),
     ],
 )
 def test_the_text_of_an_error_stays_in_this_checkout(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch, where: Any, what: str, instead: Any, problem: str
 ) -> None:
     request = checkout.submit(*names(0, 1)).id
-    if where is not processing:
+    if what != "why_not_in_git":
         checkout.set(batch_size=100)  # so that nothing is begun
-    if what == "carry_out":
+    if what == "search_again":
         monkeypatch.setattr(Purge, "open_requests", lambda _: [request])
     monkeypatch.setattr(where, what, instead)
     told, apart = processed(checkout)
