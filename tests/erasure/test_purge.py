@@ -208,7 +208,7 @@ def test_only_the_erased_leaves_and_a_clone_gets_all_that_stays(project: Project
         objects = {"".join(Path(path).parts[-2:]) for path in gone}
         assert list_of_old in objects
         assert hashlib.md5(erased).hexdigest() in objects
-        assert len(objects) == 6  # the image, the folder's list, images.npy, pictures.npy and two tables
+        assert len(objects) == 7  # the image, the folder's list, images.npy, pictures.npy and three tables
     assert outcomes(checklist, "DVC cache") == outcomes(checklist, "DVC remote store") == {Outcome.DELETED}
     assert outcomes(checklist, "all stores") == {Outcome.KEPT_SHARED}  # the twin
     assert names_nobody(checklist)
