@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.core.dvc_failure import StageError
 from tasks.core.files import digest
 from tasks.stage import git_state
 from tasks.tracking import run_ids
@@ -20,13 +21,13 @@ HEADLINES = ("retain/acc", "forget/acc", "test/acc", "mia/acc", "mia/auc")
 class Outcome:
     """How a stage ended, after how many seconds, and why.
 
-    ``detail``: the whole reason, where ``note`` leaves out what may name samples.
+    ``error``: the whole reason, where ``note`` leaves out what may name samples.
     """
 
     status: Literal["success", "cached", "error", "skipped"]
     seconds: float = 0.0
     note: str = ""
-    detail: str = ""
+    error: StageError | None = None
 
     def __str__(self) -> str:
         spent = "" if self.status == "skipped" else f", {self.seconds:.1f} s"

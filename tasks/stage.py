@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 
 from tasks import journal
 from tasks.core import checked, git
-from tasks.core.errors import ExpungeError
+from tasks.core.dvc_failure import BUSY
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import content_digest, digest, only_writer, write_json
 from tasks.core.params import Params, Runtime, in_use, load
 
@@ -136,7 +137,8 @@ def run_as_command(
     """Do a stage's work as ``python -m tasks.<name>`` and exit with its status.
 
     0: done. 1: a defect, with its traceback. 2: bad input, one line on standard error. 74: the
-    operating system refused to read or write, e.g. a full disk. 130, 143: interrupted, ended.
+    operating system refused to read or write, e.g. a full disk. 75: another process is at work on the same
+    files. 130, 143: interrupted, ended.
 
     Parameters
     ----------
@@ -160,6 +162,8 @@ def run_as_command(
     signal.signal(signal.SIGTERM, _end)
     try:
         work()
+    except BusyError as error:
+        sys.exit(_complain(name, str(error), BUSY))
     except ExpungeError as error:
         sys.exit(_complain(name, str(error), BAD_INPUT))
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ STAGE = """
 '''Say something.'''
 import os, signal, sys, warnings
 from pathlib import Path
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import write_json
 from tasks.stage import Stage
 
@@ -61,6 +61,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
         ("pass", 0, "", "FINISHED"),
         ("raise ExpungeError('a: wrong; use b')", 2, "a: wrong; use b", "FAILED"),
         ("raise ExpungeError('a\\n  b\\u2028c')", 2, "a b c", "FAILED"),
+        ("raise BusyError('wait')", 75, "wait", "FAILED"),
         ("raise OSError(28, 'No space left on device', 'x')", 74, "No space left on device (x)", "FAILED"),
         ("raise OSError(28, 'No space left on device')", 74, "No space left on device", "FAILED"),
         ("raise OSError('5 requested')", 74, "reading or writing failed: 5 requested", "FAILED"),

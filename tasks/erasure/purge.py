@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import ExpungeError
+from tasks.core.dvc_failure import who_is_busy
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
 from tasks.core.temporary import clear
@@ -169,6 +170,8 @@ class Purge:
 
         Raises
         ------
+        BusyError
+            If another command of DVC is at work.
         ExpungeError
             If the originals cannot be taken out, or the split cannot be made again.
         """
@@ -794,7 +797,10 @@ class Purge:
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             errors = [line for line in said if line.startswith(("ERROR", "expunge"))]
-            raise ExpungeError(f"dvc {arguments[0]} failed: {(errors or said or ['no reason given'])[0]}")
+            line = (errors or said or ["no reason given"])[0]
+            if busy := who_is_busy(line):
+                raise BusyError(f"dvc {arguments[0]} waits: {busy}")
+            raise ExpungeError(f"dvc {arguments[0]} failed: {line}")
 
 
 def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:

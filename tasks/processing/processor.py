@@ -129,7 +129,11 @@ class Processor:
                 self.log("dvc.lock was damaged; it is again as in the last commit")
         else:
             self._check_tail()
-        problems = [*self._mend_split(), *self._take_in()]
+        try:
+            problems = list(self._mend_split())
+        except BusyError as error:  # nothing can be carried out without it, and nothing is wrong
+            return [f"data/split is incomplete and waits to be made again: {error}", *self._take_in()]
+        problems += self._take_in()
         if not self.desk.ledger.rows(only_open=True):
             erased = self.params.split.erased
             with plainly():
@@ -202,6 +206,8 @@ class Processor:
         self.log("data/split is incomplete; its stage is run again")
         try:
             self.run("split", {})
+        except BusyError:
+            raise
         except ExpungeError as error:  # its text may name files
             (batch, *_) = in_progress(self.desk)
             self._set_aside(batch, str(error))
