@@ -682,7 +682,7 @@ def purge_plan(request: RequestId, as_json: AsJson = False) -> None:
 
 @purge_app.command("run")
 def purge_run(request: RequestId, as_json: AsJson = False) -> None:
-    """Purge a promoted request and its batch now, or search again what a store that was down left open.
+    """Purge a promoted request and its batch now, or search again what was down or had to be mended.
 
     process does the same by itself for every request. Exit status as of process.
     """

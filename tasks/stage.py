@@ -12,6 +12,7 @@ import json
 import logging
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,14 +191,22 @@ def environment(runtime: Runtime) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, str]:
-    """Commit of the checkout and whether tracked files differ from it; empty outside Git.
+    """Commit of the checkout and whether tracked files differ from it; empty outside Git, or without Git.
 
     ``dvc.lock`` does not count: DVC rewrites it after every stage, so all but the first would be dirty.
+
+    Raises
+    ------
+    ExpungeError
+        If Git will not read the repository, such as one that belongs to somebody else.
     """
     commit = git.ask("rev-parse", "HEAD")
     if not commit:
+        if shutil.which("git"):
+            git.git_folder(Path())
         return {}
-    changes = git.ask("status", "--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    what = ("--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    changes = git.call("status", *what, options=["--no-optional-locks"])
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 

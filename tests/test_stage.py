@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.errors import ExpungeError
 from tasks.core.params import Runtime, read_yaml
 from tasks.stage import environment, flatten, git_state
 from tests.core.test_params_yaml import SHIPPED
@@ -165,6 +166,17 @@ class TestGitState:
     def test_without_git_there_is_none(self, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "")
         assert git_state() == {}
+
+    def test_a_repository_that_git_will_not_read_is_told_and_not_recorded_as_none(
+        self, commit: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own switch for its tests
+        with pytest.raises(ExpungeError, match=r"dubious ownership .*; if you trust it: git config --global"):
+            git_state()
+        monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+        Path(".git/index").write_bytes(b"damaged")
+        with pytest.raises(ExpungeError, match=r"^git status failed in "):
+            git_state()
 
     @pytest.mark.parametrize(
         ("file", "dirty"),
