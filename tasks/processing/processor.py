@@ -86,8 +86,8 @@ class Processor:
         Told what happens, a line each, without the name of any sample.
     tell
         Told the texts of errors, which may name samples: only a terminal may show them.
-    alarms
-        What the purges that this run ends have left for a person.
+    searched
+        Batches whose purge or further search this run has ended, with a request of each.
     """
 
     root: Path
@@ -98,7 +98,7 @@ class Processor:
     log: Callable[[str], None] = print
     tell: Callable[[str], None] = lambda _: None
     params: Params = field(init=False)
-    alarms: list[str] = field(default_factory=list, init=False)
+    searched: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         parameters.restore()
@@ -141,7 +141,7 @@ class Processor:
             erased = self.params.split.erased
             with plainly():
                 check(Path(erased) if erased else None, self.desk.keys)
-            return [*problems, *self._search_again(), *self.alarms]
+            return [*problems, *self._search_again(), *self._left()]
         self._admit()
         try:
             self.purge().delete_flow_runs_of_duplicates()
@@ -155,7 +155,7 @@ class Processor:
         problems += self._search_again()
         problems += self._waiting_for_a_person(problems)
         problems += self._anchor_tail()
-        return [*problems, *self.alarms]
+        return [*problems, *self._left()]
 
     def purge_now(self, request: str) -> list[str]:
         """Purge a promoted request with its batch, or search again what was down, or had to be mended.
@@ -184,7 +184,7 @@ class Processor:
             raise ExpungeError(
                 f"request {request} is {status}; its purge follows its promotion: expunge process"
             )
-        return [*problems, *self._anchor_tail(), *self.alarms]
+        return [*problems, *self._anchor_tail(), *self._left()]
 
     def _to_search_again(self, request: str) -> list[str]:
         """Return the requests to search for with a purged one: all that a purge has left a fault of."""
@@ -279,6 +279,12 @@ class Processor:
                 yield attention.lost_key(row)
             if row.status is Status.FAILED and not any((row.batch or row.request) in line for line in told):
                 yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
+
+    def _left(self) -> Iterator[str]:
+        """Tell what the purges that this run has ended have left for a person, as the record has it now."""
+        for batch, request in self.searched.items():
+            if purge := self.desk.show(request).common(facts.Purge):
+                yield from left.alarms(batch, request, purge)
 
     def _next_batch(self) -> list[str]:
         """Open the next batch, unless one is between its beginning and its promotion."""
@@ -775,7 +781,8 @@ class Processor:
             with self.desk.writing() as writer:
                 for batch in dict.fromkeys(request.batch for request in requests):
                     writer.append(told, batch)
-            self.alarms += left.alarms(str(requests[-1].batch), requests[-1].id, told)
+            if not {request.batch for request in requests} & self.searched.keys():
+                self.searched[str(requests[-1].batch)] = requests[-1].id
         for store in checklist.open:
             yield f"{store} could not be searched for what was erased; it is tried again in every run"
 
@@ -787,9 +794,8 @@ class Processor:
             path = certify(self.desk, request, CERTIFICATES)
             attested[request.id] = digest(path, "sha256")
             self.log(f"request {request.id}: certificate {path}")
-        audit, purge = batch.common(facts.Audit), batch.common(facts.Purge)
-        if purge is not None:
-            self.alarms += left.alarms(batch.id, batch.names[0], purge)
+        self.searched[batch.id] = batch.names[0]
+        audit = batch.common(facts.Audit)
         if audit is not None:
             self._link(audit, {f"expunge.certificate.{name}": value for name, value in attested.items()})
         ended = set(batch.names)
