@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from tasks.erasure.again import REST
 from tasks.erasure.checklist import FAULTS, NEEDS_PERSON, Outcome
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
@@ -13,17 +14,17 @@ from tasks.requests.states import Status
 PURGED = frozenset({Status.PURGED, Status.CLOSED})
 
 
-def alarms(batch: str, request: str, purge: facts.Purge) -> Iterator[str]:
+def alarms(batch: str, request: str, lines: Iterable[facts.ChecklistLine]) -> Iterator[str]:
     """Tell what a purge has left: said once, by the run that ends it.
 
     Parameters
     ----------
     batch, request
         The batch, and a request of it.
-    purge
-        What the record tells of it.
+    lines
+        What the record tells of its purge.
     """
-    for line in purge.checklist:
+    for line in lines:
         if line.outcome in NEEDS_PERSON:
             yield f"{batch}: {_told(line)}; expunge verify erasure {request} shows what, by name"
 
@@ -38,14 +39,22 @@ def faults(desk: Desk) -> dict[str, list[facts.ChecklistLine]]:
     dict
         Lines of the checklist by the batch's id, oldest first.
     """
-    last: dict[str, facts.Purge] = {}
-    for event in desk.ledger.events(kinds=(facts.Purge.kind,)):
-        if isinstance(event.fact, facts.Purge) and event.request:
-            last[event.request] = event.fact
     found = {
-        batch: [line for line in purge.checklist if line.outcome in FAULTS] for batch, purge in last.items()
+        batch: [line for line in lines if line.outcome in FAULTS] for batch, lines in last_told(desk).items()
     }
     return {batch: lines for batch, lines in found.items() if lines and searchable(desk, batch)}
+
+
+def last_told(desk: Desk) -> dict[str, list[facts.ChecklistLine]]:
+    """Return what was told last of each store, by the batch's id: some stores may be searched again alone."""
+    found: dict[str, list[facts.ChecklistLine]] = {}
+    for event in desk.ledger.events(kinds=(facts.Purge.kind,)):
+        if isinstance(event.fact, facts.Purge) and event.request:
+            now = list(event.fact.checklist)
+            told = {line.store for line in now}
+            before = found.get(event.request, []) if REST in told else []
+            found[event.request] = [*(line for line in before if line.store not in told), *now]
+    return found
 
 
 def searchable(desk: Desk, batch: str) -> list[Row]:

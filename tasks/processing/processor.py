@@ -282,9 +282,9 @@ class Processor:
 
     def _left(self) -> Iterator[str]:
         """Tell what the purges that this run has ended have left for a person, as the record has it now."""
+        found = left.last_told(self.desk) if self.searched else {}
         for batch, request in self.searched.items():
-            if purge := self.desk.show(request).common(facts.Purge):
-                yield from left.alarms(batch, request, purge)
+            yield from left.alarms(batch, request, found.get(batch, ()))
 
     def _next_batch(self) -> list[str]:
         """Open the next batch, unless one is between its beginning and its promotion."""
@@ -772,7 +772,7 @@ class Processor:
             return
         requests = [self.desk.show(name) for name in names]
         try:
-            checklist = search_again(purge, requests)
+            checklist = purge.carry_out(requests) if wanted else search_again(purge, requests)
         except (ExpungeError, OSError) as error:
             yield self._apart("stores that were left open could not be searched", error)
             return

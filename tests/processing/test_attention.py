@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.params import Params, load
+from tasks.erasure.again import REST
 from tasks.erasure.checklist import Outcome
 from tasks.processing import checkout
 from tasks.processing.attention import what_needs_a_person
@@ -163,6 +164,8 @@ def test_what_purges_could_not_search_or_left_is_told_once_until_a_search_finds_
     assert told(desk, params) == [
         f"{store} (all of it) {what}: {shows} {requests[1]}" for store, what in says.items()
     ]
+    purged("batch-2", gone, line(REST, Outcome.NOT_APPLICABLE))  # one store was searched alone
+    assert ["of 2 batch(es)" in each for each in told(desk, params)] == [True]
     purged("batch-2", gone, theirs)
     (left,) = told(desk, params)
     assert left.endswith(f"expunge purge run {requests[0]}")
