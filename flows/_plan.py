@@ -11,7 +11,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.core.errors import ExpungeError
+from tasks.core.dvc_failure import who_is_busy
+from tasks.core.errors import BusyError, ExpungeError
 
 DVC = (sys.executable, "-m", "dvc")
 
@@ -41,6 +42,8 @@ def plan(root: Path, target: str | None) -> Plan:
 
     Raises
     ------
+    BusyError
+        If another command of DVC is at work.
     ExpungeError
         If DVC cannot read the repository, or has no stage of that name.
     """
@@ -48,7 +51,10 @@ def plan(root: Path, target: str | None) -> Plan:
         [*DVC, "dag", "--dot"], cwd=root, env=environment({}), capture_output=True, text=True, check=False
     )
     if answer.returncode != 0:
-        raise ExpungeError(f"dvc dag failed: {_first_error(answer.stderr.splitlines())}")
+        error = _first_error(answer.stderr.splitlines())
+        if busy := who_is_busy(error):
+            raise BusyError(busy)
+        raise ExpungeError(f"dvc dag failed: {error}")
     graph: dict[str, set[str]] = {}
     for line in answer.stdout.splitlines():
         if node := _NODE.match(line):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.core.dvc_failure import StageError
+from tasks.core.errors import ExpungeError
 from tasks.core.files import digest
 from tasks.stage import git_state
 from tasks.tracking import run_ids
@@ -20,13 +22,13 @@ HEADLINES = ("retain/acc", "forget/acc", "test/acc", "mia/acc", "mia/auc")
 class Outcome:
     """How a stage ended, after how many seconds, and why.
 
-    ``detail``: the whole reason, where ``note`` leaves out what may name samples.
+    ``error``: the whole reason, where ``note`` leaves out what may name samples.
     """
 
     status: Literal["success", "cached", "error", "skipped"]
     seconds: float = 0.0
     note: str = ""
-    detail: str = ""
+    error: StageError | None = None
 
     def __str__(self) -> str:
         spent = "" if self.status == "skipped" else f", {self.seconds:.1f} s"
@@ -85,19 +87,25 @@ def _results(folder: Path) -> list[str]:
 
 
 def _links(outcomes: Mapping[str, Outcome], flow_run: str, key: str) -> str:
-    git = git_state()
-    commit = git.get("git.commit", "")
-    changed = " with changes that are not committed" if git.get("git.dirty") == "true" else ""
     page = Path("data/report/report.html")
     lock = Path("dvc.lock")
     rows = [
         ["flow run", flow_run],
         ["MLflow parent run", _mlflow_run(key)],
-        ["Git commit", f"`{commit}`{changed}" if commit else ""],
+        ["Git commit", _commit()],
         ["dvc.lock (MD5)", f"`{digest(lock)}`" if lock.exists() else ""],
         ["report", f"`{page.resolve()}`" if _is_current(outcomes, "report") and page.exists() else ""],
     ]
     return table(["what", "where"], [row for row in rows if row[1]])
+
+
+def _commit() -> str:
+    try:
+        git = git_state()
+    except ExpungeError as error:
+        return str(error)
+    changed = " with changes that are not committed" if git.get("git.dirty") == "true" else ""
+    return f"`{git['git.commit']}`{changed}" if git else ""
 
 
 def _figure(value: object) -> str:

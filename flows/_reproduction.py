@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from flows._failure import StageError, failure
 from flows._plan import DVC, Plan, environment
+from tasks.core.dvc_failure import StageError, failure
 
 Done = Literal["success", "cached"]
 
@@ -49,9 +49,15 @@ class Reproduction:
         Run the stages even if nothing changed.
     variables
         Environment variables for the stages, on top of this process's own.
+
+    Attributes
+    ----------
+    error
+        How a stage failed last, for whoever follows.
     """
 
     def __init__(self, root: Path, planned: Plan, *, force: bool, variables: Mapping[str, str]) -> None:
+        self.error: StageError | None = None
         self._root = root
         self._planned = planned
         self._force = force

@@ -15,11 +15,11 @@ from prefect.exceptions import FailedRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows._failure import StageError, names_nothing
 from flows._plan import Plan
 from flows._report import Outcome
 from flows._reproduction import Reproduction
 from tasks import journal
+from tasks.core.dvc_failure import StageError, names_nothing
 
 
 class _NoEmptyTraceback(logging.Filter):
@@ -86,7 +86,7 @@ def execute(
                 "error" if failed else "cached" if state.name == "Cached" else "success",
                 time.monotonic() - started,
                 state.message or "",
-                str(state.data) if isinstance(state.data, StageError) else "",
+                dvc.error if failed else None,
             )
     return outcomes | {stage: Outcome("skipped", note="not selected") for stage in planned.others}
 
@@ -106,6 +106,7 @@ def _run(stage: str, dvc: Reproduction, *, private: bool) -> State[Any]:
     try:
         status = dvc.follow(stage, say)
     except StageError as error:
+        dvc.error = error  # Prefect wraps what a state holds
         return Failed(message=error.ending if private else str(error), data=error)
     return Completed(name="Cached") if status == "cached" else Completed()
 

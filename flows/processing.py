@@ -23,15 +23,16 @@ from pydantic import Field
 
 from flows._plan import plan
 from flows._private import failed
-from flows._report import Outcome, table
+from flows._report import table
 from flows._stages import execute
 from flows.approval import ask_for
 from tasks import journal
-from tasks.core.errors import BusyError
+from tasks.core.dvc_failure import StageError
+from tasks.core.errors import AtWorkError
 from tasks.core.files import only_writer
 from tasks.core.params import load
 from tasks.processing import parameters
-from tasks.processing.dvc_repro import StageFailedError
+from tasks.processing.dvc_repro import refused
 from tasks.processing.processor import Processor
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
@@ -51,7 +52,8 @@ def process_requests(
     """Carry out the requests that wait: batch, unlearn, audit, promote, purge, certify.
 
     Takes the files in the inbox first. What an earlier run began and did not finish is finished first.
-    While another run, or the pipeline, is at work in this checkout, nothing is done.
+    While another run, or the pipeline, is at work in this checkout, nothing is done. Whatever else is in the
+    way for longer than a moment, such as a lock that a killed process has left, fails the run.
 
     Args:
         retries: How often to try a stage again. Bad input is not tried again.
@@ -76,7 +78,7 @@ def process_requests(
                 waiting = [row for row in desk.rows(only_open=True) if row.status is Status.VALIDATED]
                 ask_for([row.request for row in waiting if not row.held], log)
             _report(desk, before)
-    except BusyError as error:
+    except AtWorkError as error:
         return Completed(name="Skipped", message=str(error))
     except Exception as error:  # an engine that meets it would tell its text
         return failed("process-requests", ROOT, error)
@@ -101,16 +103,12 @@ def _stages(retries: int, retry_delay: int) -> Callable[[str, Mapping[str, str]]
                 tags=tags,
                 private=True,
             )
-            if failure := _failure(outcomes):
-                raise StageFailedError(failure)
+            for stage, end in outcomes.items():
+                if end.status == "error":
+                    raise refused(end.error or StageError(end.note, transient=False), stage)
             return record.key
 
     return run
-
-
-def _failure(outcomes: Mapping[str, Outcome]) -> str:
-    failed = ((stage, end) for stage, end in outcomes.items() if end.status == "error")
-    return next((f"{stage}: {end.detail or end.note}" for stage, end in failed), "")
 
 
 def _report(desk: Desk, before: int) -> None:

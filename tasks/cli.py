@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import AtWorkError, ExpungeError
 from tasks.core.files import only_writer, write_text
 from tasks.core.params import load
 from tasks.output import Exit, errors, fail, print_json, print_rows, want_json
@@ -304,13 +304,25 @@ def process(as_json: AsJson = False) -> None:
     """Carry out what waits, as the deployment process-requests does, without Prefect.
 
     Exit status 3 if something needs a person or waits for what is down; the rest is carried out all the same.
+    While another process carries out requests in this checkout, nothing is done; that is no error.
     """
-    _carry_out(lambda processor: processor.process(), as_json)
+    try:
+        _carry_out(lambda processor: processor.process(), as_json)
+    except AtWorkError as error:
+        if as_json:
+            print_json({"skipped": str(error)})
+        _say_to_stderr(f"expunge: skipped: {error}")
 
 
 def _carry_out(work: Callable[[Any], list[str]], as_json: bool) -> None:
-    """Let the processor work, alone in this checkout; say what needs a person, and what is open."""
-    with errors():
+    """Let the processor work, alone in this checkout; say what needs a person, and what is open.
+
+    Raises
+    ------
+    AtWorkError
+        If another process is at work there.
+    """
+    with errors(AtWorkError):
         from tasks.processing.dvc_repro import run_stages
         from tasks.processing.processor import Processor
 
@@ -670,11 +682,12 @@ def purge_plan(request: RequestId, as_json: AsJson = False) -> None:
 
 @purge_app.command("run")
 def purge_run(request: RequestId, as_json: AsJson = False) -> None:
-    """Purge a promoted request and its batch now, or search again what a store that was down left open.
+    """Purge a promoted request and its batch now, or search again what was down or had to be mended.
 
     process does the same by itself for every request. Exit status as of process.
     """
-    _carry_out(lambda processor: processor.purge_now(request), as_json)
+    with errors():
+        _carry_out(lambda processor: processor.purge_now(request), as_json)
 
 
 def _purge(opened: Desk) -> Any:

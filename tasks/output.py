@@ -37,10 +37,12 @@ def want_json(wanted: bool) -> bool:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Turn errors that a user can mend into one line and an exit status."""
+def errors(*but: type[ExpungeError]) -> Iterator[None]:
+    """Turn errors that a user can mend into one line and an exit status, all ``but`` some kinds."""
     try:
         yield
+    except but:
+        raise
     except ExpungeError as error:
         fail(str(error), Exit.BAD_INPUT)
     except OSError as error:

@@ -12,6 +12,7 @@ import json
 import logging
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from typing import Any, NoReturn
 
 from tasks import journal
 from tasks.core import checked, git
-from tasks.core.errors import ExpungeError
+from tasks.core.dvc_failure import BUSY
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import content_digest, digest, only_writer, write_json
 from tasks.core.params import Params, Runtime, in_use, load
 
@@ -136,7 +138,8 @@ def run_as_command(
     """Do a stage's work as ``python -m tasks.<name>`` and exit with its status.
 
     0: done. 1: a defect, with its traceback. 2: bad input, one line on standard error. 74: the
-    operating system refused to read or write, e.g. a full disk. 130, 143: interrupted, ended.
+    operating system refused to read or write, e.g. a full disk. 75: another process is at work on the same
+    files. 130, 143: interrupted, ended.
 
     Parameters
     ----------
@@ -160,6 +163,8 @@ def run_as_command(
     signal.signal(signal.SIGTERM, _end)
     try:
         work()
+    except BusyError as error:
+        sys.exit(_complain(name, str(error), BUSY))
     except ExpungeError as error:
         sys.exit(_complain(name, str(error), BAD_INPUT))
     except KeyboardInterrupt:
@@ -186,14 +191,22 @@ def environment(runtime: Runtime) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, str]:
-    """Commit of the checkout and whether tracked files differ from it; empty outside Git.
+    """Commit of the checkout and whether tracked files differ from it; empty outside Git, or without Git.
 
     ``dvc.lock`` does not count: DVC rewrites it after every stage, so all but the first would be dirty.
+
+    Raises
+    ------
+    ExpungeError
+        If Git will not read the repository, such as one that belongs to somebody else.
     """
     commit = git.ask("rev-parse", "HEAD")
     if not commit:
+        if shutil.which("git"):
+            git.git_folder(Path())
         return {}
-    changes = git.ask("status", "--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    what = ("--porcelain", "-uno", "--", ":/", ":(exclude)dvc.lock")
+    changes = git.call("status", *what, options=["--no-optional-locks"])
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 

@@ -196,6 +196,20 @@ def test_decisions_are_recorded(run: Run, command: str, status: str, held: bool)
     assert decided["events"][-1]["body"] == {"by": "dpo", "reason": "as told"}
 
 
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set"), ImportError("pwd")])
+def test_without_a_login_name_the_number_of_the_user_decides(
+    run: Run, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise error
+
+    request = submitted(run)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    result = run("refuse", request, "-r", "no identity", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["events"][-1]["body"]["by"] == f"uid {os.getuid()}"
+
+
 def test_a_hold_is_released_and_a_due_date_extended(run: Run) -> None:
     request = submitted(run)
     run("hold", request, "-r", "court")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tasks.core.errors import ExpungeError
 from tasks.core.params import Runtime, read_yaml
 from tasks.stage import environment, flatten, git_state
 from tests.core.test_params_yaml import SHIPPED
@@ -22,7 +23,7 @@ STAGE = """
 '''Say something.'''
 import os, signal, sys, warnings
 from pathlib import Path
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import write_json
 from tasks.stage import Stage
 
@@ -61,6 +62,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
         ("pass", 0, "", "FINISHED"),
         ("raise ExpungeError('a: wrong; use b')", 2, "a: wrong; use b", "FAILED"),
         ("raise ExpungeError('a\\n  b\\u2028c')", 2, "a b c", "FAILED"),
+        ("raise BusyError('wait')", 75, "wait", "FAILED"),
         ("raise OSError(28, 'No space left on device', 'x')", 74, "No space left on device (x)", "FAILED"),
         ("raise OSError(28, 'No space left on device')", 74, "No space left on device", "FAILED"),
         ("raise OSError('5 requested')", 74, "reading or writing failed: 5 requested", "FAILED"),
@@ -164,6 +166,17 @@ class TestGitState:
     def test_without_git_there_is_none(self, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "")
         assert git_state() == {}
+
+    def test_a_repository_that_git_will_not_read_is_told_and_not_recorded_as_none(
+        self, commit: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own switch for its tests
+        with pytest.raises(ExpungeError, match=r"dubious ownership .*; if you trust it: git config --global"):
+            git_state()
+        monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+        Path(".git/index").write_bytes(b"damaged")
+        with pytest.raises(ExpungeError, match=r"^git status failed in "):
+            git_state()
 
     @pytest.mark.parametrize(
         ("file", "dirty"),

@@ -21,6 +21,10 @@ class BusyError(ExpungeError):
     """Another process is at work in the same place; waiting helps."""
 
 
+class AtWorkError(BusyError):
+    """The other process is one that is seen to be at work: no person is needed, the next run goes on."""
+
+
 class UnavailableError(ExpungeError):
     """A server that does not answer; what was asked of it can be asked again later."""
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from filelock import FileLock, Timeout
 
-from tasks.core.errors import RESTORE, BusyError, ExpungeError
+from tasks.core.errors import RESTORE, AtWorkError, ExpungeError
 
 STATE = Path(".expunge")
 """Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
@@ -155,7 +155,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    BusyError
+    AtWorkError
         If another process holds it; the message names that process.
     """
     path = _lock_file(folder)
@@ -165,7 +165,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         pid = _owner(path)
-        raise BusyError(
+        raise AtWorkError(
             f"{folder} is being written by process {pid}; wait for it or end it (kill {pid}), then run again"
         ) from None
     try:

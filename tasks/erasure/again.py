@@ -11,6 +11,9 @@ from tasks.erasure.purge import GIT, OTHER_GIT, Purge
 from tasks.erasure.sought import Sought
 from tasks.requests.request import Request
 
+REST = "all other stores"
+"""The store of a line that says: what an earlier checklist tells of other stores still holds."""
+
 
 def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """Finish a purge in the stores that did not answer, see :meth:`Purge.open_requests`.
@@ -34,7 +37,7 @@ def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
     gone = "it is set up no longer"
     lines += [Line(name, "all of it", Outcome.NOT_SEARCHED, 0, gone) for name in left if name not in told]
     why = "they were searched when the samples were purged"
-    lines.append(Line("all other stores", "not searched again", Outcome.NOT_APPLICABLE, 0, why))
+    lines.append(Line(REST, "not searched again", Outcome.NOT_APPLICABLE, 0, why))
     return purge.end(begun, lines, wanted, log="again.log")
 
 

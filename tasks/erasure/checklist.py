@@ -23,6 +23,8 @@ class Outcome(StrEnum):
     """Data that stays needs it: it is that data's own copy."""
     KEPT_REPORTED = "kept-reported"
     """It tells of samples and was not made by this repository: a person must look."""
+    LEFT_BEHIND = "left-behind"
+    """This repository made it, and it is still there though it should have been deleted: a fault."""
     NAMED_ALIKE = "named-alike"
     """A path there ends like a sample's name, or a number is one: it may be anybody's, and stays."""
     NOT_OPENED = "not-opened"
@@ -41,7 +43,10 @@ HOLDS = frozenset({
     Outcome.DELETED, Outcome.NOTHING_FOUND, Outcome.MADE_AGAIN, Outcome.KEPT_SHARED, Outcome.NOT_APPLICABLE,
     Outcome.CANNOT_BE_REACHED, Outcome.NAMED_ALIKE, Outcome.NOT_OPENED,
 })  # fmt: skip
-NEEDS_PERSON = frozenset({Outcome.KEPT_REPORTED, Outcome.NOT_SEARCHED})
+FAULTS = frozenset({Outcome.NOT_SEARCHED, Outcome.LEFT_BEHIND})
+"""A person can mend what is the reason, and then search again: it is told until that is done."""
+
+NEEDS_PERSON = FAULTS | {Outcome.KEPT_REPORTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,6 @@ class Line:
     def holds(self) -> bool:
         """Whether it means that nothing of the samples is left there."""
         return self.outcome in HOLDS
-
-    @property
-    def needs_person(self) -> bool:
-        """Whether nothing but a person can bring it further."""
-        return self.outcome in NEEDS_PERSON
 
     @property
     def open(self) -> bool:
@@ -149,11 +149,6 @@ class Checklist:
     def open(self) -> tuple[str, ...]:
         """Names of the stores that are to be tried again."""
         return tuple(dict.fromkeys(line.store for line in self.lines if line.open))
-
-    @property
-    def alarms(self) -> tuple[str, ...]:
-        """One line for everything that a person should know of, without any name of a sample."""
-        return tuple(str(line) for line in self.lines if line.needs_person or line.open)
 
 
 def counted(details: Iterable[Detail], scope: str, reasons: dict[Outcome, str]) -> list[Line]:

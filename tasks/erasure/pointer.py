@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.dvc_failure import who_is_busy
 from tasks.core.errors import BusyError, ExpungeError
-
-BUSY = ("Unable to acquire lock", "is busy")
-"""How DVC begins or ends its word that another of its processes is at work."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -131,8 +129,9 @@ def bring_up_to_date(root: Path, split_path: str | Path) -> list[str]:
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
             line = next((line for line in said if line.startswith("ERROR")), said[0])
-            kind = BusyError if any(word in line for word in BUSY) else ExpungeError
-            raise kind(f"dvc commit {target} failed: {line.removeprefix('ERROR: ')}")
+            if busy := who_is_busy(line):
+                raise BusyError(f"dvc commit {target} waits: {busy}")
+            raise ExpungeError(f"dvc commit {target} failed: {line.removeprefix('ERROR: ')}")
     return sorted({each.file for each in found})
 
 

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import ExpungeError
+from tasks.core.dvc_failure import who_is_busy
+from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import STATE, digest, write_text
 from tasks.core.params import Params
 from tasks.core.temporary import clear
@@ -70,6 +71,7 @@ DUE = frozenset({Status.PROMOTED, Status.PURGING})
 MEANING = {
     Outcome.KEPT_SHARED: "kept data, or another project, has the same; it stays theirs",
     Outcome.KEPT_REPORTED: f"{FOREIGN}, or needed by somebody; expunge verify erasure names it",
+    Outcome.LEFT_BEHIND: "this repository's, and still there; expunge verify erasure names it",
     Outcome.NOT_SEARCHED: "could not be read",
 }
 
@@ -169,6 +171,8 @@ class Purge:
 
         Raises
         ------
+        BusyError
+            If another command of DVC is at work.
         ExpungeError
             If the originals cannot be taken out, or the split cannot be made again.
         """
@@ -482,7 +486,7 @@ class Purge:
         for hit in hits:
             outcome, why = ownership.fate(hit, store)
             if outcome in {Outcome.DELETED, Outcome.MADE_AGAIN}:
-                outcome, why = Outcome.KEPT_REPORTED, f"{why}; it is this repository's, and still there"
+                outcome, why = Outcome.LEFT_BEHIND, f"{why}; it is this repository's, and still there"
             judged.append(Detail(store.name, hit.item, outcome, why))
         return self._told(store, judged, failed)
 
@@ -675,7 +679,7 @@ class Purge:
             outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
             yield Line(MODELS, "versions that knew samples", outcome, len(bases - there))
         if there:
-            outcome = Outcome.SEALED if self._seals else Outcome.KEPT_REPORTED
+            outcome = Outcome.SEALED if self._seals else Outcome.LEFT_BEHIND
             why = self._sealed() if self._seals else "they were not deleted"
             yield Line(MODELS, "versions that knew samples", outcome, len(there), why)
 
@@ -752,7 +756,8 @@ class Purge:
         judged = self._judged(store, hit)
         if judged.outcome in {Outcome.NOT_APPLICABLE, Outcome.NAMED_ALIKE}:
             return judged
-        return replace(judged, outcome=Outcome.KEPT_REPORTED)
+        ours = judged.outcome is Outcome.DELETED
+        return replace(judged, outcome=Outcome.LEFT_BEHIND if ours else Outcome.KEPT_REPORTED)
 
     @cached_property
     def _public(self) -> public.PublicFiles:
@@ -794,7 +799,10 @@ class Purge:
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             errors = [line for line in said if line.startswith(("ERROR", "expunge"))]
-            raise ExpungeError(f"dvc {arguments[0]} failed: {(errors or said or ['no reason given'])[0]}")
+            line = (errors or said or ["no reason given"])[0]
+            if busy := who_is_busy(line):
+                raise BusyError(f"dvc {arguments[0]} waits: {busy}")
+            raise ExpungeError(f"dvc {arguments[0]} failed: {line}")
 
 
 def verify(purge: Purge, requests: Sequence[Request]) -> Checklist:

@@ -41,6 +41,9 @@ from tasks.journal import origin, spool
 if TYPE_CHECKING:
     from tasks.core.params import Tracking
 
+PRIVATE = "expunge.batch"
+"""Tag of the runs of a batch."""
+
 
 class Journal:
     """The record of one run, open for writing.
@@ -55,6 +58,8 @@ class Journal:
         Name of the stage; ``None`` in the journal of a pipeline run.
     folder
         Where the journal and copies of its files lie until they are sent.
+    private
+        Whether errors may name what is to be forgotten: then the record tells their kind alone.
     """
 
     def __init__(self, folder: Path, key: str, pipeline: str | None, stage: str | None) -> None:
@@ -63,6 +68,7 @@ class Journal:
         self.pipeline = pipeline
         self.stage = stage
         self._file = (folder / spool.LINES).open("ab")
+        self.private = PRIVATE in origin.tags_of_environment()
         self._step = 0
         self._copies = 0
 
@@ -77,6 +83,7 @@ class Journal:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record tags; a later value replaces an earlier one."""
+        self.private = self.private or PRIVATE in values
         self._append(kind="tags", values=dict(values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
@@ -187,7 +194,7 @@ def _recorded(journal: Journal, root: Path) -> Iterator[Journal]:
         yield journal
     except BaseException as error:
         with contextlib.suppress(OSError):  # the body's error is the one to show
-            journal.end(_status(error), _one_line(error))
+            journal.end(_status(error), _one_line(error, private=journal.private))
         raise
     else:
         journal.end("FINISHED")
@@ -219,10 +226,10 @@ def _status(error: BaseException) -> str:
     return "KILLED" if isinstance(error.code, int) and error.code > 128 else "FAILED"
 
 
-def _one_line(error: BaseException) -> str | None:
+def _one_line(error: BaseException, *, private: bool) -> str | None:
     if isinstance(error, SystemExit):
         return None
-    if "expunge.batch" in origin.tags_of_environment():  # what is to be forgotten must not be named in MLflow
+    if private:
         return type(error).__name__
     text = " ".join(str(error).split())[:500]
     if isinstance(error, ExpungeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
-from tasks.processing import checkout
+from tasks.processing import checkout, left
 from tasks.processing.certifying import key_periods
 from tasks.processing.reconcile import differences
 from tasks.requests import pending
@@ -47,6 +47,7 @@ def what_needs_a_person(
         partial(_signing, desk),
         partial(_kept_out, desk, params),
         partial(lost_holds, desk),
+        partial(_left, desk),
     )
     for look in looks:
         found += _guarded(look)
@@ -102,6 +103,10 @@ def _signing(desk: Desk) -> list[str]:
 def _kept_out(desk: Desk, params: Params) -> list[str]:
     check(list_of(params.split), desk.keys)
     return []
+
+
+def _left(desk: Desk) -> list[str]:
+    return list(left.standing(desk))
 
 
 def _guarded(look: Callable[[], list[str]]) -> list[str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from tasks import journal
+from tasks.core.dvc_failure import StageError, failure
 from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.params import load
-
-BUSY = re.compile(r"Unable to acquire lock|is busy, it is being blocked|Lock .* is held")
-"""What DVC says while another of its commands is at work in the same repository."""
 
 
 class StageFailedError(ExpungeError):
@@ -28,14 +26,15 @@ def run_stages(target: str, tags: Mapping[str, str]) -> str:
     Raises
     ------
     BusyError
-        If another command of DVC is at work in this repository; waiting helps.
+        If another command of DVC, or another run of a stage, is at work in this repository; waiting helps.
     StageFailedError
-        If a stage fails; what it said went to standard error.
+        If a stage fails, with what it said.
     """
     with journal.pipeline(load().tracking, Path.cwd()) as record:
         record.tags(tags)
         variables = {"EXPUNGE_PIPELINE": record.handle, "EXPUNGE_TAGS": json.dumps(dict(tags))}
         command = [sys.executable, "-m", "dvc", "repro", target]
+        said: deque[str] = deque(maxlen=1000)
         with subprocess.Popen(
             command,
             env={**os.environ, **variables},
@@ -44,12 +43,17 @@ def run_stages(target: str, tags: Mapping[str, str]) -> str:
             text=True,
             errors="replace",
         ) as process:
-            busy = False
             for line in process.stdout or ():
-                busy = busy or bool(BUSY.search(line))
+                said.append(line.rstrip())
                 print(line, end="", file=sys.stderr, flush=True)
-        if process.returncode != 0 and busy:
-            raise BusyError(f"dvc repro {target} waits: another command of DVC is at work here")
         if process.returncode != 0:
-            raise StageFailedError(f"dvc repro {target} failed with status {process.returncode}")
+            raise refused(failure([line for line in said if line], process.returncode), target)
         return record.key
+
+
+def refused(error: StageError, stage: str) -> BusyError | StageFailedError:
+    """Return what a failure means to a batch: somebody is in the way, or the stage failed.
+
+    Only the latter counts as a try. Whoever runs the stages of a batch raises this.
+    """
+    return BusyError(error.busy) if error.busy else StageFailedError(f"{stage}: {error}")

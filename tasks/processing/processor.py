@@ -28,7 +28,7 @@ from tasks.erasure.fingerprints import Contents
 from tasks.erasure.pointer import why_it_comes_back
 from tasks.erasure.purge import DUE, Purge, purgeable
 from tasks.metrics.pooled import Moments
-from tasks.processing import attention, checkout, lockfile, parameters, pooling, production, steplog
+from tasks.processing import attention, checkout, left, lockfile, parameters, pooling, production, steplog
 from tasks.processing.batches import Batch, choose, in_progress, open_batch
 from tasks.processing.certifying import certify
 from tasks.processing.dvc_repro import StageFailedError
@@ -86,6 +86,8 @@ class Processor:
         Told what happens, a line each, without the name of any sample.
     tell
         Told the texts of errors, which may name samples: only a terminal may show them.
+    searched
+        Batches whose purge or further search this run has ended, with a request of each.
     """
 
     root: Path
@@ -96,6 +98,7 @@ class Processor:
     log: Callable[[str], None] = print
     tell: Callable[[str], None] = lambda _: None
     params: Params = field(init=False)
+    searched: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         parameters.restore()
@@ -129,12 +132,16 @@ class Processor:
                 self.log("dvc.lock was damaged; it is again as in the last commit")
         else:
             self._check_tail()
-        problems = [*self._mend_split(), *self._take_in()]
+        try:
+            problems = list(self._mend_split())
+        except BusyError as error:  # nothing can be carried out without it, and nothing is wrong
+            return [f"data/split is incomplete and waits to be made again: {error}", *self._take_in()]
+        problems += self._take_in()
         if not self.desk.ledger.rows(only_open=True):
             erased = self.params.split.erased
             with plainly():
                 check(Path(erased) if erased else None, self.desk.keys)
-            return [*problems, *self._search_again()]
+            return [*problems, *self._search_again(), *self._left()]
         self._admit()
         try:
             self.purge().delete_flow_runs_of_duplicates()
@@ -148,10 +155,10 @@ class Processor:
         problems += self._search_again()
         problems += self._waiting_for_a_person(problems)
         problems += self._anchor_tail()
-        return problems
+        return [*problems, *self._left()]
 
     def purge_now(self, request: str) -> list[str]:
-        """Purge a promoted request with its batch, or search again what a store that was down left open.
+        """Purge a promoted request with its batch, or search again what was down, or had to be mended.
 
         Returns
         -------
@@ -169,15 +176,22 @@ class Processor:
         if status in {Status.PROMOTED, Status.PURGING, Status.PURGED}:
             (batch,) = (each for each in in_progress(self.desk) if request in each.names)
             problems = self._carry_on(batch)
-        elif request in self.purge().open_requests():
-            problems = [*self._search_again()]
+        elif names := self._to_search_again(request):
+            problems = [*self._search_again(names)]
         elif status is Status.CLOSED:
             raise ExpungeError(f"request {request} is closed, and no store is left to be searched")
         else:
             raise ExpungeError(
                 f"request {request} is {status}; its purge follows its promotion: expunge process"
             )
-        return [*problems, *self._anchor_tail()]
+        return [*problems, *self._anchor_tail(), *self._left()]
+
+    def _to_search_again(self, request: str) -> list[str]:
+        """Return the requests to search for with a purged one: all that a purge has left a fault of."""
+        names = self.purge().open_requests()
+        for batch in left.faults(self.desk):
+            names += [row.request for row in left.searchable(self.desk, batch)]
+        return list(dict.fromkeys(names)) if request in names else []
 
     # before anything is decided
 
@@ -202,6 +216,8 @@ class Processor:
         self.log("data/split is incomplete; its stage is run again")
         try:
             self.run("split", {})
+        except BusyError:
+            raise
         except ExpungeError as error:  # its text may name files
             (batch, *_) = in_progress(self.desk)
             self._set_aside(batch, str(error))
@@ -263,6 +279,12 @@ class Processor:
                 yield attention.lost_key(row)
             if row.status is Status.FAILED and not any((row.batch or row.request) in line for line in told):
                 yield f"request {row.request} failed and waits for a person: expunge show {row.request}"
+
+    def _left(self) -> Iterator[str]:
+        """Tell what the purges that this run has ended have left for a person, as the record has it now."""
+        found = left.last_told(self.desk) if self.searched else {}
+        for batch, request in self.searched.items():
+            yield from left.alarms(batch, request, found.get(batch, ()))
 
     def _next_batch(self) -> list[str]:
         """Open the next batch, unless one is between its beginning and its promotion."""
@@ -727,8 +749,6 @@ class Processor:
         if part.status is Status.PROMOTED:  # from here on nobody can hold them
             part = part.record(self.desk, None, facts.Purging)
         checklist = purge.carry_out(part.requests)
-        for alarm in checklist.alarms:
-            self.log(f"{batch.id}: {alarm}")
         subject = f"Purge {len(part.requests)} request(s), {batch.id}"
         commit = self._commit(part, "purged", subject, purge.own_changes())
         steplog.delete(batch.id)
@@ -738,22 +758,31 @@ class Processor:
         """Return what purges."""
         return Purge(self.root, self.params, self.desk, self.environ)
 
-    def _search_again(self) -> Iterator[str]:
-        """Finish what stores that did not answer have left open, and tell of what still is."""
+    def _search_again(self, wanted: Sequence[str] = ()) -> Iterator[str]:
+        """Finish what stores that did not answer have left open, and tell of what still is.
+
+        Parameters
+        ----------
+        wanted
+            Requests to search for; without any, those whose purge was left open.
+        """
         purge = self.purge()
-        names = purge.open_requests()
+        names = wanted or purge.open_requests()
         if not names:
             return
         requests = [self.desk.show(name) for name in names]
         try:
-            checklist = search_again(purge, requests)
+            checklist = purge.carry_out(requests) if wanted else search_again(purge, requests)
         except (ExpungeError, OSError) as error:
             yield self._apart("stores that were left open could not be searched", error)
             return
         if not checklist.open:
+            told = _told(checklist, self.repository.head)
             with self.desk.writing() as writer:
                 for batch in dict.fromkeys(request.batch for request in requests):
-                    writer.append(_told(checklist, self.repository.head), batch)
+                    writer.append(told, batch)
+            if not {request.batch for request in requests} & self.searched.keys():
+                self.searched[str(requests[-1].batch)] = requests[-1].id
         for store in checklist.open:
             yield f"{store} could not be searched for what was erased; it is tried again in every run"
 
@@ -765,6 +794,7 @@ class Processor:
             path = certify(self.desk, request, CERTIFICATES)
             attested[request.id] = digest(path, "sha256")
             self.log(f"request {request.id}: certificate {path}")
+        self.searched[batch.id] = batch.names[0]
         audit = batch.common(facts.Audit)
         if audit is not None:
             self._link(audit, {f"expunge.certificate.{name}": value for name, value in attested.items()})

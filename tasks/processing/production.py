@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import content_digest, read_json, write_json, write_text, write_whole
 from tasks.requests.events import Base
 from tasks.requests.production import BASE
@@ -63,8 +63,8 @@ def register(
 ) -> str | None:
     """Make the model of a run, by our key, a version of the registered model; return the version.
 
-    A store that has lost the run, or a run that was deleted there, gets the weights anew as a run of their
-    own.
+    A store that has lost the run, or in which somebody has deleted it, gets the weights anew as a run of
+    their own.
 
     Parameters
     ----------
@@ -80,22 +80,29 @@ def register(
     Raises
     ------
     UnavailableError
-        If MLflow does not answer.
+        If MLflow does not answer, or takes no run at all.
     ExpungeError
         If it refuses.
     """
     if registry is None:
         return None
     from tasks.tracking.__main__ import flush
-    from tasks.tracking.model_registry import LostRunError
+    from tasks.tracking.model_registry import INSTEAD, LostRunError
 
     flush(root, timeout=120)
     try:
         return registry.register(key, weights, tags).version
     except LostRunError:
+        pass
+    try:
+        registry.see_that_it_takes_runs()
         again = _recorded_again(made, weights, root, registry)
         flush(root, timeout=120)
-        return registry.register(again, weights, tags).version
+        return registry.register(again, weights, {**tags, INSTEAD: key}).version
+    except UnavailableError:
+        raise
+    except ExpungeError as error:  # it is for a person to mend, and no failure of the batch
+        raise UnavailableError(f"MLflow has lost a run and takes no other: {error}") from None
 
 
 def _recorded_again(made: Path, weights: str, root: Path, registry: Models) -> str:

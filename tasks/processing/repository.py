@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks.core import git
-from tasks.core.errors import BusyError, ExpungeError
+from tasks.core.errors import AtWorkError, BusyError, ExpungeError
 from tasks.erasure import originals
 from tasks.requests.chain import Anchor, Head
 from tasks.requests.commits import BATCH, REQUESTS, STEP, anchors_in_git, messages, says
@@ -42,6 +42,9 @@ UNFINISHED = {
 
 PATIENCE = 10.0
 """Seconds to wait for another Git process to leave the index or the branch."""
+
+LEFT = 600.0
+"""Seconds after which a lock of Git's is taken for one that a process which was killed has left."""
 
 HELD = re.compile(r"Unable to create '(.+\.lock)': File exists")
 """Git's word for the lock of another Git process, or of one that was killed."""
@@ -83,8 +86,10 @@ class Repository:
         ExpungeError
             If no branch is checked out, another work tree has the same one, or a merge, rebase, cherry-pick
             or revert is not finished.
+        AtWorkError
+            If another Git process is at work.
         BusyError
-            If another Git process is at work, or one that was killed has left its lock.
+            If its lock is so old (:data:`LEFT`) that it was killed, or needs a person to end it.
         """
         for name, what in UNFINISHED.items():
             if (self._folder / name).exists():
@@ -106,7 +111,7 @@ class Repository:
         deadline = time.monotonic() + PATIENCE
         while (lock := self._folder / "index.lock").exists():
             if time.monotonic() > deadline:
-                raise _busy(lock)
+                raise _busy(lock, _kind_of(lock))
             time.sleep(0.2)
 
     def refuse_changes(self, but: Sequence[str] = ()) -> None:
@@ -122,7 +127,7 @@ class Repository:
         ExpungeError
             Naming the files that are not: a commit must say what was done by which code. Also as
             :meth:`refuse_unfinished`.
-        BusyError
+        AtWorkError, BusyError
             As :meth:`refuse_unfinished`.
         """
         self.refuse_unfinished()
@@ -237,8 +242,16 @@ class Repository:
         return git.call(*arguments, root=self.root).decode(errors="surrogateescape").rstrip("\n")
 
 
-def _busy(lock: Path | str) -> BusyError:
-    return BusyError(
+def _kind_of(lock: Path) -> type[BusyError]:
+    try:
+        age = abs(time.time() - lock.stat().st_mtime)  # a clock that was set back must not keep it young
+    except FileNotFoundError:
+        return AtWorkError
+    return BusyError if age > LEFT else AtWorkError
+
+
+def _busy(lock: Path | str, kind: type[BusyError] = BusyError) -> BusyError:
+    return kind(
         f"{lock} is there: another Git process is at work, or one was killed; "
         f"wait for it, or, if there is none, delete the file: rm {lock}"
     )

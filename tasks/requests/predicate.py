@@ -87,6 +87,7 @@ class Outcome(StrEnum):
     MADE_AGAIN = "made-again"
     KEPT_SHARED = "kept-shared"
     KEPT_REPORTED = "kept-reported"
+    LEFT_BEHIND = "left-behind"
     NAMED_ALIKE = "named-alike"
     NOT_OPENED = "not-opened"
     SEALED = "sealed"

@@ -33,6 +33,10 @@ WEIGHTS = "weights.sha256"
 MODEL_ID = re.compile("m-[0-9a-f]{32}")
 
 
+INSTEAD = "expunge.recovered"
+"""Tag of a version whose weights were recorded anew: our key of the run that MLflow has lost."""
+
+
 class LostRunError(ExpungeError):
     """A run, or its model, that MLflow does not have: not sent yet, deleted there, or the store is lost."""
 
@@ -135,9 +139,15 @@ class Models:
 
         Raises
         ------
+        LostRunError
+            If the run is not in MLflow, was deleted there, or has no model.
         ExpungeError
-            If the run is not in MLflow, has no model there, or made other weights.
+            If it made other weights.
         """
+        for version in self.versions():
+            recovered = version.weights == weights and key == version.tags.get(INSTEAD)
+            if recovered and self.runs.find(version.run):
+                return version
         run = self._run(key)
         made = run.data.tags.get(WEIGHTS)
         if made != weights:
@@ -158,6 +168,11 @@ class Models:
                 model_id=model.model_id,
             )
         return _version(created)
+
+    @asks
+    def see_that_it_takes_runs(self) -> None:
+        """Raise :class:`ExpungeError` if the experiment is deleted, so that no run can be recorded."""
+        self.runs.experiment(self.tracking.experiment)
 
     @asks
     def production(self) -> Version | None:
@@ -215,7 +230,7 @@ class Models:
             deleted = next(self.all_runs(f"tags.`{KEY}` = {_quoted(key)}"), None)
             if deleted is not None:
                 run_id = deleted.info.run_id
-                raise ExpungeError(
+                raise LostRunError(
                     f"run {key} was deleted in MLflow; restore it: mlflow runs restore --run-id {run_id}"
                 )
             raise LostRunError(f"run {key} is not in MLflow; send it first: python -m tasks.tracking flush")

@@ -43,7 +43,7 @@ class Store:
         """MLflow id of the journal's run, and whether it had to be created."""
         if journal.key in self._runs:
             return self._runs[journal.key], False
-        experiment = self._experiment(str(journal.header["experiment"]))
+        experiment = self.experiment(str(journal.header["experiment"]))
         run = self._search(journal.key, [experiment])
         created = run is None
         if run is None:
@@ -76,7 +76,7 @@ class Store:
 
     def stages_of(self, journal: Waiting) -> list[Run]:
         """Runs of a pipeline run's stages, in the order in which they began."""
-        experiment = self._experiment(str(journal.header["experiment"]))
+        experiment = self.experiment(str(journal.header["experiment"]))
         runs = self.client.search_runs(
             [experiment], f"tags.`{PIPELINE}` = '{journal.key}'", order_by=["attributes.start_time ASC"]
         )
@@ -104,7 +104,14 @@ class Store:
         runs = self.client.search_runs(experiments, f"tags.`{KEY}` = '{key}'", max_results=1)
         return runs[0] if runs else None
 
-    def _experiment(self, name: str) -> str:
+    def experiment(self, name: str) -> str:
+        """MLflow's id of an experiment, which is made if it is not there.
+
+        Raises
+        ------
+        ExpungeError
+            If it is deleted.
+        """
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:

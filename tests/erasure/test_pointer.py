@@ -161,7 +161,9 @@ def test_another_dvc_at_work_is_told_as_such(repository: Repository) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:
-            with pytest.raises(BusyError, match=r"^dvc commit data/images\.dvc failed: "):
+            with pytest.raises(
+                BusyError, match=r"^dvc commit data/images\.dvc waits: another command of DVC"
+            ):
                 bring_up_to_date(repository.root, "data/images")
         finally:
             process.kill()

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from flows import _reproduction
-from flows._failure import StageError
 from flows._plan import Plan
 from flows._reproduction import Reproduction
+from tasks.core.dvc_failure import StageError
 from tests.flows.project import MARKED_SLEEP, Project, alive, until
 
 SPLIT = Plan(sources=[], stages=["split"], others=[])

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.core.params import Params, load
+from tasks.erasure.again import REST
+from tasks.erasure.checklist import Outcome
 from tasks.processing import checkout
 from tasks.processing.attention import what_needs_a_person
 from tasks.requests import events as facts
@@ -134,3 +136,38 @@ def test_another_checkout_and_a_lost_list_are_told(desk: Desk, params: Params, t
     elsewhere, lost = told(desk, params)  # one hides no other
     assert "are carried out in another checkout" in elsewhere
     assert "erased.txt" in lost
+
+
+def line(store: str, outcome: Outcome) -> facts.ChecklistLine:
+    return facts.ChecklistLine(store=store, scope="all of it", outcome=outcome)
+
+
+def test_what_purges_could_not_search_or_left_is_told_once_until_a_search_finds_it_mended(
+    desk: Desk, catalogue: Catalogue, params: Params
+) -> None:
+    remote, cache = line("DVC remote old", Outcome.NOT_SEARCHED), line("DVC cache", Outcome.LEFT_BEHIND)
+    theirs, gone = line("workspace", Outcome.KEPT_REPORTED), line("DVC cache", Outcome.DELETED)
+
+    def purged(batch: str, *lines: facts.ChecklistLine) -> None:
+        with desk.writing() as writer:
+            writer.append(facts.Purge(checklist=lines), batch)
+
+    requests = []
+    for row, batch in ((1, "batch-1"), (2, "batch-2")):
+        life = (type(fact).model_validate({"batch": batch}) for fact in LIFE)
+        requests.append(go_on(desk, submit(desk, catalogue, samples={"index": [row]}), *life).id)
+    purged("batch-1", remote, theirs)
+    purged("batch-2", remote, cache)
+    shows = f"expunge verify erasure {requests[1]} shows what, by name; mend it, then expunge purge run"
+    says = {"DVC remote old": "is not searched, says the purge of 2 batch(es)"}
+    says["DVC cache"] = "still holds what had to be deleted, says the purge of 1 batch(es)"
+    assert told(desk, params) == [
+        f"{store} (all of it) {what}: {shows} {requests[1]}" for store, what in says.items()
+    ]
+    purged("batch-2", gone, line(REST, Outcome.NOT_APPLICABLE))  # one store was searched alone
+    assert ["of 2 batch(es)" in each for each in told(desk, params)] == [True]
+    purged("batch-2", gone, theirs)
+    (left,) = told(desk, params)
+    assert left.endswith(f"expunge purge run {requests[0]}")
+    desk.destroy_key(requests[0], by="me", reason="nobody can search for it any more")
+    assert told(desk, params) == []

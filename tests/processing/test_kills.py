@@ -264,6 +264,6 @@ def test_a_second_scheduler_finds_the_door_locked(checkout: Checkout, quick: Any
         )
         with pytest.raises(BusyError), only_writer(Path("pipeline")):
             pass
-    assert done.returncode == 2
-    assert "wait for it" in done.stderr
+    assert done.returncode == 0  # it is no alarm that the work of the run before takes long
+    assert done.stderr.startswith("expunge: skipped: pipeline is being written by process ")
     assert checkout.desk.requests()[0].state.status == "validated"

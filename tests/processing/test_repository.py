@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tasks.core.errors import BusyError, ExpungeError
+from tasks.core.errors import AtWorkError, BusyError, ExpungeError
 from tasks.processing import repository as module
 from tasks.processing.repository import Repository, tracked_files, why_not_in_git
 from tasks.sample import EMBEDDED
@@ -206,8 +207,13 @@ def test_a_branch_that_is_checked_out_elsewhere_too_is_refused(root: Path, tmp_p
 def test_the_lock_of_a_process_that_was_killed_is_one_line_that_says_what_to_do(root: Path) -> None:
     lock = root / ".git/index.lock"
     lock.touch()
-    with pytest.raises(BusyError, match=f"if there is none, delete the file: rm {lock}"):
+    with pytest.raises(AtWorkError, match=f"if there is none, delete the file: rm {lock}"):
         Repository(root).refuse_changes()
+    for hours in (-1, 1):  # a clock that was set back makes nothing young
+        os.utime(lock, times=(time.time() + hours * 3600,) * 2)
+        with pytest.raises(BusyError, match=f"delete the file: rm {lock}") as caught:
+            Repository(root).refuse_changes()
+        assert not isinstance(caught.value, AtWorkError)
     with pytest.raises(BusyError, match=f"rm {lock}"):
         commit(root)
     lock.unlink()
