@@ -40,7 +40,7 @@ ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 test: setup ## run the tests, two files at a time
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint, types, import rules, dependency check
 	ruff format --check .

@@ -10,6 +10,18 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = ("flows/test_end_to_end", "flows/test_approval", "processing/", "functional/", "flows/", "erasure/")
+"""What takes longest begins first, so that no process is left alone with it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        found = (number for number, name in enumerate(LONG) if item.nodeid.startswith(f"tests/{name}"))
+        return next(found, len(LONG))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def _keys_of_nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have erased samples: keys and mark in their home are not the tests'."""
