@@ -227,7 +227,7 @@ class Scene:
 
 EXPECTED = {
     "ExpungeError", "UnavailableError", "BusyError", "TransitionError", "OSError", "SubmissionError",
-    "FileNotFoundError", "NotADirectoryError",
+    "FileNotFoundError", "NotADirectoryError", "AtWorkError", "PlainError",
 }  # fmt: skip
 """Errors that end in one line."""
 

@@ -122,6 +122,17 @@ def test_the_record_holds_inputs_that_exist_and_outputs_that_the_stage_wrote(tmp
     assert tables == ["out.json"]
 
 
+def test_no_table_that_names_samples_is_recorded(tmp_path: Path) -> None:
+    tables = {"a.csv": "sample_id,x", "b.csv": "x,sample_id,y", "c.csv": "x,y", "d.csv": ""}
+    written = "; ".join(
+        f"Path('data/demo/{name}').write_text('{head}\\n1,2\\n')" for name, head in tables.items()
+    )
+    (tmp_path / "data/demo").mkdir(parents=True)
+    run(tmp_path, written)
+    files = [entry["file"] for entry in journal(tmp_path) if entry["kind"] == "artifact"]
+    assert sorted(Path(each).name for each in files) == ["c.csv", "d.csv"]
+
+
 def test_epochs_are_recorded_as_they_come(tmp_path: Path) -> None:
     (tmp_path / "data/demo").mkdir(parents=True)
     run(tmp_path, "on_epoch(1, {'loss': 2.0}); on_epoch(2, {'loss': 1.5})")
