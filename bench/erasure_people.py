@@ -179,7 +179,7 @@ class People(Scene):
     def retry(self) -> str:
         """Somebody looks at what failed."""
         oracle = Oracle(self.facts)
-        failed = [name for name in self._open() if oracle.kinds(name)[-1] == "failed"]
+        failed = [name for name in self._open() if oracle.failed(name)]
         return "; ".join(self._decide("Retried", each) for each in failed)
 
     def ask_for_what_is_held(self) -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tasks.core.dvc_failure import who_is_busy
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 MLFLOW, MODELS = ("mlruns", "mlartifacts"), "MLflow"
 CODE = ("tasks", "flows", "tests", "docs", "bench")
 """Folders of the project's own text, in which a name stands as an example."""
+AS_EXAMPLE = "where a name stands as an example"
 
 WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
 """Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
@@ -582,7 +583,7 @@ class Purge:
         """Tell of what is not searched, and why that is right or wrong."""
         keyed = "they hold keyed digests, which say nothing without the request's key"
         yield Line("ledger, certificates, keys", "not searched as data", Outcome.NOT_APPLICABLE, 0, keyed)
-        text = "the project's own text and installed packages, where a name stands as an example"
+        text = f"the project's own text and installed packages, {AS_EXAMPLE}"
         yield Line("code and virtual environments", "not searched", Outcome.NOT_APPLICABLE, 0, text)
         how = "persist_result is off for every flow and task, whatever Prefect's settings say"
         yield Line("Prefect results", "files", Outcome.NOT_APPLICABLE, 0, how)
@@ -619,7 +620,7 @@ class Purge:
 
     def _history(self, name: str, stores: Sequence[GitHistory], wanted: Sought) -> Iterator[Line]:
         """Search one or more repositories."""
-        own, shipped, limits, failed = 0, 0, [], False
+        own, shipped, examples, limits, failed = 0, 0, 0, [], False
         for store in stores:
             try:
                 held = store.held(wanted)
@@ -630,11 +631,17 @@ class Purge:
                 continue
             shipped += sum(len(each.contents) for each in held if each.public)
             mine = [each for each in held if not each.public]
+            if name == GIT:
+                text = [each for each in mine if each.by_name and self._is_own_text(each.place, store)]
+                mine = [each for each in mine if each not in text]
+                examples += len(text)
             own += sum(len(each.contents) for each in mine)
             self._details += self._told_of_history(name, store, mine)
         if shipped:
             what = "of the public data set that is shipped with the project, not the operator's copy"
             yield Line(name, f"files {what}", Outcome.NOT_APPLICABLE, shipped)
+        if examples:
+            yield Line(name, "the project's own text", Outcome.NOT_APPLICABLE, examples, AS_EXAMPLE)
         if own:
             why = (
                 "commits, or what they left, hold samples; expunge verify erasure prints how to rewrite them"
@@ -642,8 +649,14 @@ class Purge:
             yield Line(name, GitHistory.how, Outcome.KEPT_REPORTED, own, why)
         for limit in dict.fromkeys(limits):
             yield Line(name, "part of it", Outcome.NOT_SEARCHED, 0, limit)
-        if not (own or shipped or failed):
+        if not (own or shipped or examples or failed):
             yield Line(name, GitHistory.how, Outcome.NOTHING_FOUND)
+
+    @staticmethod
+    def _is_own_text(place: str, store: GitHistory) -> bool:
+        """Whether a place in Git is a file of the project's code or docs."""
+        top = PurePosixPath(store.from_top("."))
+        return any(PurePosixPath(place).is_relative_to(top / folder) for folder in CODE)
 
     def _told_of_history(self, name: str, store: GitHistory, held: Sequence[Held]) -> Iterator[Detail]:
         if not held:

@@ -59,6 +59,8 @@ class Held:
         Whether it is a public data set in Git, see :mod:`tasks.erasure.public`.
     submodule
         Path of the submodule that keeps it; empty for the project's own repository.
+    by_name
+        Whether no more than names of samples was found in it.
     """
 
     place: str
@@ -68,6 +70,7 @@ class Held:
     unreachable: int
     public: bool = False
     submodule: str = ""
+    by_name: bool = False
 
     @property
     def text(self) -> str:
@@ -75,6 +78,10 @@ class Held:
         alone = f" ({self.unreachable} of them reached by no branch)" if self.unreachable else ""
         text = f"{len(self.contents)} versions in {self.commits} commits{alone}: {self.why}"
         return f"{text}; {WHAT}" if self.public else text
+
+
+NAMES_ALONE = re.compile(r"holds names of samples: \d+")
+"""What :attr:`tasks.erasure.found.Found.why` says of a content in which nothing but names was met."""
 
 
 class GitHistory:
@@ -216,8 +223,11 @@ class GitHistory:
         for (shown, is_public), members in groups.items():
             commits = set().union(*(places[each] for each in members))
             ids = frozenset(id_ for _, id_ in members)
-            why = next((known[id_].why for id_ in sorted(ids) if id_ in blobs), "has the name of a sample")
-            yield Held(shown, why, ids, len(commits), len(commits - reachable), is_public)
+            found = [known[id_].why for id_ in sorted(ids) if id_ in blobs]
+            why = next(iter(found), "has the name of a sample")
+            by_name = len(found) == len(ids) and all(map(NAMES_ALONE.fullmatch, found))
+            beside = len(commits - reachable)
+            yield Held(shown, why, ids, len(commits), beside, is_public, by_name=by_name)
         loose = blobs - {id_ for _, id_ in places}
         for is_public in (False, True):
             ids = frozenset(id_ for id_ in loose if (known[id_].sha256 in public) == is_public)

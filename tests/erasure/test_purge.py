@@ -189,6 +189,8 @@ def names_nobody(checklist: Checklist) -> bool:
 
 
 def test_only_the_erased_leaves_and_a_clone_gets_all_that_stays(project: Project, tmp_path: Path) -> None:
+    project.repository.write("docs/example.md", f"such as {GONE}\n")  # the project's own text
+    project.repository.commit("an example")
     before = images_of(project.root / "data/images")
     erased = before.pop(GONE)
     stores = {"cache": project.root / ".dvc/cache", "remote": project.store}
@@ -211,6 +213,7 @@ def test_only_the_erased_leaves_and_a_clone_gets_all_that_stays(project: Project
         assert len(objects) == 7  # the image, the folder's list, images.npy, pictures.npy and three tables
     assert outcomes(checklist, "DVC cache") == outcomes(checklist, "DVC remote store") == {Outcome.DELETED}
     assert outcomes(checklist, "all stores") == {Outcome.KEPT_SHARED}  # the twin
+    assert outcomes(checklist, "Git history") == {Outcome.NOT_APPLICABLE}
     assert names_nobody(checklist)
     assert checklist.open == ()
     found = verify(project.purge(), [request])
