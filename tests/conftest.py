@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import uuid
 
+import dvc.logger  # noqa: F401 - first within a test, its log would go to a stream that ends with that test
 import pytest
 
 # A shell without job control starts background jobs with Ctrl-C ignored, and their children inherit that.
