@@ -101,8 +101,7 @@ def test_what_mlflow_has_lost_between_audit_and_promotion_is_recorded_anew(
         assert checkout.process(recorded) != []
     assert checkout.status(request) == status
     lose(checkout, empty_store)
-    problems = checkout.process(recorded)
-    assert not [line for line in problems if "failed" in line or "waits" in line]
+    assert checkout.process(recorded) == []
     assert checkout.status(request) == "closed"
     assert checkout.kinds(request).count("started") == 1
     assert "failed" not in checkout.kinds(request)
