@@ -9,6 +9,10 @@ RESTORE = "restore it: dvc checkout --force, or make it again: dvc repro --force
 """What to do with a damaged or missing output of a stage."""
 
 
+RESTORE_LOCK = "restore it: git checkout -- dvc.lock"
+"""What to do with a damaged ``dvc.lock``."""
+
+
 class ExpungeError(Exception):
     """Bad input, or a state of the disk that the user can mend.
 

@@ -95,14 +95,14 @@ def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity
     ]
     files = set(looks.files(leaving, section).values()) - set(looks.files(twins, section).values())
     sources = looks.split.samples.sources
-    wanted = wanted_of(requests, desk, in_the_clear=True)
+    beside = _beside(requests, desk)
     clear = Sought.of_samples(
         [*gone, *(name for row in leaving for name in (ids[row], sources[row]))],
         pixels,
         pictures,
         files,
-        frozenset[str]().union(*(each.weights for each in wanted)),
-        frozenset[str]().union(*(each.flow_runs for each in wanted)),
+        frozenset[str]().union(*(weights for weights, _ in beside)),
+        frozenset[str]().union(*(flow_runs for _, flow_runs in beside)),
         roots=_roots(section),
     )
     if not unknown:
@@ -171,20 +171,32 @@ def _apart(looks: Sequence[str], leaving: Iterable[int], staying: Iterable[int])
     return asked - shared, shared
 
 
-def wanted_of(requests: Sequence[Request], desk: Desk, *, in_the_clear: bool = False) -> list[Wanted]:
+def wanted_of(requests: Sequence[Request], desk: Desk) -> list[Wanted]:
     """Return what the ledger has to recognise the samples of requests by.
-
-    Parameters
-    ----------
-    requests, desk
-        The requests, and where they are kept.
-    in_the_clear
-        Whether the samples are known otherwise, so that nothing rests on keys.
 
     Raises
     ------
     ExpungeError
         If a key was destroyed: then nothing can be recognised any more.
+    """
+    return [
+        Wanted(
+            key=desk.keys.load(request.id),
+            names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
+            pixels=_content(request, "pixels"),
+            pictures=_content(request, "picture"),
+            files=_content(request, "file"),
+            flow_runs=flow_runs,
+            weights=weights,
+        )
+        for request, (weights, flow_runs) in zip(requests, _beside(requests, desk), strict=True)
+    ]
+
+
+def _beside(requests: Sequence[Request], desk: Desk) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Return, for each request, the models that knew its samples and the flow runs that brought it.
+
+    No key is needed for them.
     """
     asked = {request.id for request in requests}
     rows: dict[str, list[Row]] = {}
@@ -194,23 +206,12 @@ def wanted_of(requests: Sequence[Request], desk: Desk, *, in_the_clear: bool = F
     current = in_production(desk.ledger)
     kept = {current.weights} if current else set()
     destroys = desk.settings.superseded == "destroy"
-    return [
-        Wanted(
-            key=b"" if in_the_clear else desk.keys.load(request.id),
-            names=request.digests.get("id", frozenset()) | request.digests.get("path", frozenset()),
-            pixels=_content(request, "pixels"),
-            pictures=_content(request, "picture"),
-            files=_content(request, "file"),
-            flow_runs=brought(desk, rows.get(request.id, ())),
-            weights=frozenset(
-                {base.weights for base in bases_of([request])} | set(recorded_weights(request) or ())
-                if destroys
-                else ()
-            )
-            - kept,
-        )
-        for request in requests
-    ]
+    found = []
+    for request in requests:
+        knew = {base.weights for base in bases_of([request])} | set(recorded_weights(request) or ())
+        weights = frozenset(knew - kept if destroys else ())
+        found.append((weights, brought(desk, rows.get(request.id, ()))))
+    return found
 
 
 def _content(request: Request, kind: str) -> frozenset[str]:

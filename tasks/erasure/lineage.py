@@ -19,7 +19,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import RESTORE_LOCK, ExpungeError
 from tasks.core.files import content_digest, write_whole
 from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
@@ -46,7 +46,6 @@ OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
 WORKSPACE = "workspace"
 RUN_CACHE = "run cache"
 DAMAGED = (YAMLError, ValueError, KeyError, TypeError, AttributeError, ExpungeError)
-RESTORE_LOCK = "restore it: git checkout -- dvc.lock"
 
 
 @dataclass(frozen=True, slots=True)

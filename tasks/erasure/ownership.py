@@ -101,13 +101,15 @@ class Ownership:
         before = {p.md5 for p in of_source if p.head} | self.lineage.made_of_source(self.source, head)
         now = {p.md5 for p in of_source if p.current}
         now |= self.lineage.made_of_source(self.source, WORKSPACE)
-        found = self._with_files(before) - self._with_files(now) if now else set()
+        still = self._with_files(now)
+        found = self._with_files(before) - still if now else set()
         for pointer in of_source:
-            places = {name: self._below_source(pointer, name) for name in self._files(pointer.md5)}
+            files = self._files(pointer.md5)
+            places = {name: self._below_source(pointer, name) for name in files}
             if any(place is not None and self.is_erased(place) for place in places.values()):
                 found.add(pointer.md5)
             copies = {name for name, place in places.items() if place is not None and self._is_copy(place)}
-            found |= {self._files(pointer.md5)[name] for name in copies} - self._with_files(now)
+            found |= {files[name] for name in copies} - still
         return found - now
 
     def _is_copy(self, name: str) -> bool:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.dvc_failure import who_is_busy
 from tasks.core.errors import BusyError, ExpungeError
+from tasks.erasure.stores.dvc import opened
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +66,7 @@ def pointers(root: Path, split_path: str | Path) -> list[Pointer]:
         if not file.endswith(".dvc") or os.path.commonpath([tracked, path]) in (tracked, path):
             raise error
 
-    with _opened(root) as repo:
+    with opened(root) as repo:
         from dvc.repo.index import Index
 
         found = set()
@@ -153,17 +152,3 @@ def _pointer(root: Path, out: Any) -> Pointer:
         else ""
     )
     return Pointer(file, file, path, comes_back)
-
-
-@contextmanager
-def _opened(root: Path) -> Iterator[Any]:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(root)) as repo:
-            yield repo
-    except (DvcException, ImportError) as error:  # ImportError: a plugin such as dvc-s3 is not there
-        why = str(error).splitlines()[0]
-        advice = "; restore it: git checkout -- dvc.lock" if "dvc.lock" in why else ""
-        raise ExpungeError(f"DVC cannot be used: {why}{advice}") from None

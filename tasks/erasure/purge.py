@@ -632,9 +632,8 @@ class Purge:
             shipped += sum(len(each.contents) for each in held if each.public)
             mine = [each for each in held if not each.public]
             if name == GIT:
-                text = [each for each in mine if each.by_name and self._is_own_text(each.place, store)]
-                mine = [each for each in mine if each not in text]
-                examples += len(text)
+                told, mine = len(mine), self._without_own_text(mine, store)
+                examples += told - len(mine)
             own += sum(len(each.contents) for each in mine)
             self._details += self._told_of_history(name, store, mine)
         if shipped:
@@ -653,10 +652,16 @@ class Purge:
             yield Line(name, GitHistory.how, Outcome.NOTHING_FOUND)
 
     @staticmethod
-    def _is_own_text(place: str, store: GitHistory) -> bool:
-        """Whether a place in Git is a file of the project's code or docs."""
-        top = PurePosixPath(store.from_top("."))
-        return any(PurePosixPath(place).is_relative_to(top / folder) for folder in CODE)
+    def _without_own_text(held: Sequence[Held], store: GitHistory) -> list[Held]:
+        """Leave out files of the project's code or docs in which no more than a name was met."""
+        if not any(each.by_name for each in held):
+            return list(held)
+        text = [PurePosixPath(store.from_top(folder)) for folder in CODE]
+        return [
+            each
+            for each in held
+            if not (each.by_name and any(PurePosixPath(each.place).is_relative_to(place) for place in text))
+        ]
 
     def _told_of_history(self, name: str, store: GitHistory, held: Sequence[Held]) -> Iterator[Detail]:
         if not held:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.core import git
-from tasks.core.errors import ExpungeError
+from tasks.core.errors import RESTORE_LOCK, ExpungeError
 from tasks.core.files import STATE, write_text, write_whole
-from tasks.erasure.lineage import RESTORE_LOCK
 
 LOCK = "dvc.lock"
 CONFLICT = b"<<<<<<<"

@@ -148,9 +148,9 @@ class Processor:
         except ExpungeError as error:
             problems.append(self._apart("what Prefect keeps of duplicates is not deleted", error))
         begun: set[tuple[str, Status]] = set()
-        while left := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
-            begun.add((left[0].id, left[0].status))
-            problems += self._carry_on(left[0])
+        while waiting := [each for each in in_progress(self.desk) if (each.id, each.status) not in begun]:
+            begun.add((waiting[0].id, waiting[0].status))
+            problems += self._carry_on(waiting[0])
         problems += self._next_batch()
         problems += self._search_again()
         problems += self._waiting_for_a_person(problems)
@@ -292,9 +292,9 @@ class Processor:
             if batch.status in UNDONE | {Status.PROMOTING}:
                 self.log(f"no further batch while {batch.id} is {batch.status}")
                 return []
-        ready = [row for row in self.desk.ready() if self.desk.keys.exists(row.request)]
-        lost = [row for row in self.desk.ready() if not self.desk.keys.exists(row.request)]
-        problems = [attention.lost_key(row) for row in lost]
+        found = [(row, self.desk.keys.exists(row.request)) for row in self.desk.ready()]
+        ready = [row for row, has_key in found if has_key]
+        problems = [attention.lost_key(row) for row, has_key in found if not has_key]
         chosen = choose(ready, self.desk.settings, self.desk.clock())
         if chosen and (refusal := self._why_not_to_be_erased()):
             return [*problems, self._apart("the next batch waits", ExpungeError(refusal))]

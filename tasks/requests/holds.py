@@ -102,12 +102,11 @@ def held_samples(record: Record, ids: Collection[str]) -> Iterator[tuple[str, se
     Where its key is lost the names beside it tell. Without these it could protect anything: what it protects
     is then all ids, until the key is restored or a person ends the hold.
     """
-    unknown = set(lost(record))
     for hold in _of_samples(record):
         yield hold.id, _named_by(record, hold, ids)
     for name in _held_requests(record):
-        request = record.show(name)
-        yield name, set(ids if name in unknown else meant(request, record.keys, ids, remaining=False))
+        known = record.keys.can_name(name)
+        yield name, set(meant(record.show(name), record.keys, ids, remaining=False) if known else ids)
 
 
 def lost(record: Record) -> list[str]:

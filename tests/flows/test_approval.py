@@ -71,12 +71,15 @@ class Asked:
 
 
 @pytest.fixture
-def asked(
-    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Asked]]:
+def at_desk(desk: Desk, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow works in the checkout of the desk, and on its ledger."""
     monkeypatch.setattr("flows.approval.ROOT", root)
     monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
     monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
+
+
+@pytest.fixture
+def asked(desk: Desk, catalogue: Catalogue, at_desk: None) -> Iterator[tuple[str, Asked]]:
     request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
     waiting = Asked(request)
     yield request, waiting
@@ -111,12 +114,8 @@ def test_without_an_approval_nothing_is_batched_where_it_is_asked_for(
     assert [each.request for each in choose(guarded.ready(), strict, clock())] == [request.id]
 
 
-def test_a_request_that_cannot_be_approved_is_not_asked_about(
-    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.approval.ROOT", root)
-    monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
-    monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
+@pytest.mark.usefixtures("at_desk")
+def test_a_request_that_cannot_be_approved_is_not_asked_about(desk: Desk, catalogue: Catalogue) -> None:
     request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
     desk.decide(facts.Refused(by="me", reason="a copy"), request)
     state = approve_request(request, return_state=True)
@@ -124,12 +123,10 @@ def test_a_request_that_cannot_be_approved_is_not_asked_about(
     assert "is refused" in str(state.message)
 
 
+@pytest.mark.usefixtures("at_desk")
 def test_nothing_is_asked_of_a_ledger_whose_requests_are_carried_out_elsewhere(
-    desk: Desk, catalogue: Catalogue, root: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, catalogue: Catalogue
 ) -> None:
-    monkeypatch.setattr("flows.approval.ROOT", root)
-    monkeypatch.setattr("flows.approval.Desk.open", lambda *_: desk)
-    monkeypatch.setattr("flows.approval.load_settings", lambda: desk.settings)
     request = desk.submit(submission(), "r.json", catalogue, channel="cli").request.id
     desk.record(facts.Settled(checkout="0" * 32, host="other", commit="f" * 40, by="me"))
     state = approve_request(request, wait_seconds=1, return_state=True)

@@ -7,16 +7,20 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tasks.core.files import content_digest, digest, write_json
 from tasks.core.params import load
 from tasks.erasure.purge import Purge
+from tasks.processing.processor import Processor
 from tasks.requests.key_folder import open_keys
 from tasks.requests.production import BASE
 from tasks.requests.settings import settings_of
+
+if TYPE_CHECKING:
+    from tests.processing.conftest import Checkout
 
 
 def run_stages(target: str, tags: Mapping[str, str]) -> str:
@@ -39,6 +43,22 @@ def run_stages(target: str, tags: Mapping[str, str]) -> str:
         if stage == target:
             break
     return uuid.uuid4().hex
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+def kill_at(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Let a step of the processor be where a run of it is killed."""
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processor, step, killed)
+        with pytest.raises(Killed):
+            checkout.process(run_stages)
 
 
 @pytest.fixture

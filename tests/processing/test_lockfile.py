@@ -9,19 +9,10 @@ import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.processing import lockfile
-from tasks.processing.processor import Processor
 from tests.processing.conftest import Checkout, names
-from tests.processing.quick import quick
+from tests.processing.quick import kill_at, quick
 
 __all__ = ["quick"]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of ours catches it."""
-
-
-def killed(*_: Any) -> None:
-    raise Killed
 
 
 def cut_short(whole: bytes) -> bytes:
@@ -53,10 +44,7 @@ def test_a_batch_goes_on_after_a_kill_within_dvc(
     checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = checkout.submit(*names(0, 1))
-    with monkeypatch.context() as patch:
-        patch.setattr(Processor, "_purge", killed)
-        with pytest.raises(Killed):
-            checkout.process(quick)
+    kill_at(checkout, monkeypatch, "_purge")
     path = Path("dvc.lock")
     path.write_bytes(cut_short(path.read_bytes()))
     assert checkout.process(quick) == []
@@ -68,10 +56,7 @@ def test_a_merge_that_is_not_finished_is_refused_with_what_to_do(
     checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = checkout.submit(*names(0, 1))
-    with monkeypatch.context() as patch:
-        patch.setattr(Processor, "_decide", killed)
-        with pytest.raises(Killed):
-            checkout.process(quick)
+    kill_at(checkout, monkeypatch, "_decide")
     path = Path("dvc.lock")
     merging = path.read_bytes() + b"<<<<<<< ours\n=======\n>>>>>>> theirs\n"
     path.write_bytes(merging)

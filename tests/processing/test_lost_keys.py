@@ -8,31 +8,15 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import ExpungeError
-from tasks.processing.processor import Processor
 from tasks.requests import events as facts
 from tests.processing.conftest import Checkout, names
-from tests.processing.quick import quick
+from tests.processing.quick import kill_at, quick
 
 __all__ = ["quick"]
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of ours catches it."""
-
-
-def killed(*_: Any) -> None:
-    raise Killed
-
-
 def broken(*_: Any) -> str:
     raise ExpungeError("a defect")
-
-
-def kill_at(checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Processor, step, killed)
-        with pytest.raises(Killed):
-            checkout.process(quick)
 
 
 def test_a_request_whose_key_is_lost_stops_nobody_else(checkout: Checkout, quick: Any) -> None:
@@ -51,7 +35,7 @@ def test_the_names_beside_a_lost_key_bring_on_what_has_begun(
 ) -> None:
     (name,) = names(0, 1)
     lost = checkout.submit(name)
-    kill_at(checkout, quick, monkeypatch, step)
+    kill_at(checkout, monkeypatch, step)
     (checkout.keys.folder / f"{lost.id}.key").unlink()
     other = checkout.submit(*names(0, 2))
     assert checkout.process(quick) == []
@@ -63,7 +47,7 @@ def test_without_the_names_its_purge_waits_and_the_others_go_on(
     checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, same = checkout.submit(*names(0, 1)), checkout.submit(*names(0, 2))
-    kill_at(checkout, quick, monkeypatch, "_purge")
+    kill_at(checkout, monkeypatch, "_purge")
     key = checkout.keys.load(lost.id)
     checkout.keys.destroy(lost.id)
     later = checkout.submit(*names(0, 3))
@@ -81,7 +65,7 @@ def test_where_it_cannot_be_told_before_the_promotion_the_batch_fails(
 ) -> None:
     checkout.set(retries=0)
     lost = checkout.submit(*names(0, 1))
-    kill_at(checkout, quick, monkeypatch, "_decide")
+    kill_at(checkout, monkeypatch, "_decide")
     checkout.keys.destroy(lost.id)
     other = checkout.submit(*names(0, 2))
     problems = checkout.process(quick)

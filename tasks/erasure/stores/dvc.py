@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tasks.core.errors import ExpungeError, UnavailableError
+from tasks.core.errors import RESTORE_LOCK, ExpungeError, UnavailableError
 from tasks.core.files import digest
 from tasks.core.temporary import temporary_folder
 from tasks.erasure.search import Asked, Found, find, sought_of
@@ -271,7 +271,7 @@ class DvcCache(Objects):
         from dvc.fs import LocalFileSystem
 
         md5 = digest(file)
-        with _opened(self.root) as repo:
+        with opened(self.root) as repo:
             repo.cache.local.add(str(file), LocalFileSystem(), md5)
             repo.cache.local.protect(repo.cache.local.oid_to_path(md5))
         return md5
@@ -281,14 +281,14 @@ class DvcCache(Objects):
         from dvc.fs import LocalFileSystem
 
         content, md5 = folder_list(files)
-        with temporary_folder(self.root) as folder, _opened(self.root) as repo:
+        with temporary_folder(self.root) as folder, opened(self.root) as repo:
             (folder / "list").write_bytes(content)
             repo.cache.local.add(str(folder / "list"), LocalFileSystem(), md5)
             repo.cache.local.protect(repo.cache.local.oid_to_path(md5))
         return md5
 
     def _open(self) -> tuple[Any, str]:
-        with _opened(self.root) as repo:
+        with opened(self.root) as repo:
             return repo.cache.legacy.fs, repo.cache.legacy.path
 
 
@@ -306,7 +306,7 @@ class DvcRemote(Objects):
 
     def _open(self) -> tuple[Any, str]:
         try:
-            with _opened(self.root, self.name) as repo:
+            with opened(self.root, self.name) as repo:
                 remote = repo.cloud.get_remote(self.remote)
         except UnavailableError:
             raise
@@ -333,7 +333,7 @@ class DvcState(Folder):
     how = "every file's path and content; what is found there is deleted as a whole, for DVC makes it anew"
 
     def __init__(self, root: Path) -> None:
-        with _opened(root) as repo:
+        with opened(root) as repo:
             super().__init__(self.name, Path(repo.site_cache_dir))
 
     def delete(self, item: str) -> None:  # noqa: ARG002
@@ -344,12 +344,19 @@ class DvcState(Folder):
 
 def remotes(root: Path, scans: Scans | None = None) -> list[DvcRemote]:
     """All remotes that are set up for the repository, in the order of their names."""
-    with _opened(root) as repo:
+    with opened(root) as repo:
         return [DvcRemote(root, name, scans) for name in sorted(repo.config["remote"])]
 
 
 @contextmanager
-def _opened(root: Path, what: str = "DVC") -> Iterator[Any]:
+def opened(root: Path, what: str = "DVC") -> Iterator[Any]:
+    """Open DVC's repository at ``root``.
+
+    Raises
+    ------
+    ExpungeError
+        If DVC cannot: a file of its own is damaged, or a plugin is not there; ``what`` begins the line.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -357,7 +364,9 @@ def _opened(root: Path, what: str = "DVC") -> Iterator[Any]:
         with Repo(str(root)) as repo:
             yield repo
     except (DvcException, ImportError) as error:  # ImportError: a plugin such as dvc-s3 is not there
-        raise ExpungeError(f"{what} cannot be used: {_first_line(error)}") from None
+        why = _first_line(error)
+        advice = f"; {RESTORE_LOCK}" if "dvc.lock" in why else ""
+        raise ExpungeError(f"{what} cannot be used: {why}{advice}") from None
 
 
 def _first_line(error: Exception) -> str:
