@@ -28,7 +28,7 @@ from tasks import journal
 from tasks.core import checked, git
 from tasks.core.dvc_failure import BUSY
 from tasks.core.errors import BusyError, ExpungeError
-from tasks.core.files import content_digest, digest, only_writer, write_json
+from tasks.core.files import clear_parts, content_digest, digest, only_writer, write_json
 from tasks.core.params import Params, Runtime, in_use, load
 
 BAD_INPUT = 2
@@ -76,8 +76,7 @@ class Stage:
     def _run(self, params: Params) -> None:
         check = _start_check() if self.expensive else None
         with only_writer(self.folder), journal.record(self.name, params.tracking, Path.cwd()) as run:
-            for part in self.folder.glob(".*.part"):  # a killed process may leave one
-                part.unlink()
+            clear_parts(self.folder)
             started = datetime.now(UTC)
             clock = time.perf_counter()
             state = git_state()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,25 +26,28 @@ STATE = Path(".expunge")
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
+_PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part", re.DOTALL)
+"""Name of a file that :func:`write_whole` has not finished."""
+
 
 @contextmanager
 def write_whole(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; on success flush it to disk and rename it there.
 
     When the body raises, or the disk is full, ``path`` stays as it was and nothing is left beside it.
+    A process that is killed leaves the temporary file, without its lock: see :func:`clear_parts`.
     A ``private`` file can be read by its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
+    handle, part = _open_part(path)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
+            if not private:  # mkstemp makes files that only their owner may read
+                part.chmod(0o666 & ~_UMASK)
             os.fsync(file.fileno())
-        if not private:  # mkstemp makes files that only their owner may read
-            part.chmod(0o666 & ~_UMASK)
-        part.replace(path)
+            part.replace(path)  # before it is closed, and with that unlocked
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
@@ -50,6 +55,60 @@ def write_whole(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _open_part(path: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        _lock(handle)
+        if part.exists():  # else it was cleared before it was locked
+            return handle, part
+        os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool = True) -> bool:
+    """Lock a file until it is closed; whether nobody else has. Some file systems know no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def clear_parts(folder: Path) -> int:
+    """Delete what killed processes have left of files that they were writing; return how many there were.
+
+    Parameters
+    ----------
+    folder
+        All that lies below it is looked through, but for other repositories, what Git and DVC keep for
+        themselves, virtual environments, and what links lead to.
+    """
+    count = 0
+    for place, folders, files in os.walk(folder):
+        below = [Path(place, name) for name in folders if name not in {".git", ".dvc"}]
+        folders[:] = [
+            each.name for each in below if not (each / ".git").exists() and not (each / "pyvenv.cfg").exists()
+        ]
+        count += sum(_clear(Path(place, name)) for name in files if _PART.fullmatch(name))
+    return count
+
+
+def _clear(part: Path) -> bool:
+    try:
+        handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        gone = _lock(handle, wait=False)
+        if gone:
+            part.unlink()
+        return gone
+    except OSError:  # not ours to delete
+        return False
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

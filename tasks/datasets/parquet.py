@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
-from tasks.core.files import write_whole
+from tasks.core.files import clear_parts, write_whole
 from tasks.datasets import register
 from tasks.datasets._decode import Decoder
 from tasks.samples.check import PartlyErased
@@ -144,9 +144,7 @@ def remove(path: Path, references: Collection[str]) -> list[Path]:
     Only files that hold such rows are rewritten; see :mod:`tasks.erasure.originals`. A file keeps its
     columns, metadata, compression and row groups.
     """
-    for part in PARTS:  # what a killed process left would hold the images of later requests
-        for leftover in path.glob(f".{part}-*.parquet.*.part"):
-            leftover.unlink()
+    clear_parts(path)  # they would hold the images of later requests
     shards = [_open(file, part) for part in PARTS for file in _files(path, part)]
     classes = _known(shards).union(*(shard.labels.tolist() for shard in shards if shard.part == "train"))
     plans = [

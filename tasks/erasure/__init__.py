@@ -2,10 +2,16 @@
 
 ======================  ==============================================================================
 ``purge``               what was erased from the model leaves the data and every store
+``again``               what a purge left open, searched again
+``account``             what was found in each store, and the lines that this makes
 ``checklist``           what became of each store, said so that it can be recorded
 ``begun``               what a purge has begun, so that the next run can finish it
 ``ownership``           whose an object is, and so whether a purge may delete it
 ``lineage``             what this repository's stages made of a sample
+``void_objects``        what of DVC's objects is to go, and how it goes
+``models``              MLflow's models that knew what was erased
+``places``              where else copies can lie, and what is to become of them
+``git_lines``           what the commits of Git hold
 ``pointers``            the data sets that DVC tracks, and the list of the source's files
 ``source``              the source's pointers, brought up to date
 ``history``             files in the commits of Git

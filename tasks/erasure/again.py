@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from tasks.erasure.begun import Begun
 from tasks.erasure.checklist import Checklist, Line, Outcome
+from tasks.erasure.git_lines import GIT, OTHER_GIT
 from tasks.erasure.identity import remembered
-from tasks.erasure.purge import GIT, OTHER_GIT, Purge
+from tasks.erasure.models import MODELS
+from tasks.erasure.purge import Purge
 from tasks.erasure.sought import Sought
 from tasks.requests.request import Request
 
@@ -27,12 +29,17 @@ def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
     """
     purge.begin()
     begun = Begun.of(purge.root, (request.id for request in requests))
-    left, known = list(begun.open), set(begun.objects)
+    left = list(begun.open)
     wanted = remembered(begun.requests, requests, purge.desk, purge.params.split).sought
-    lines = purge._purge_objects(wanted, requests, purge._objects(), begun, only=left)
-    if not known.issuperset(begun.objects):
+    void = purge.void_objects(wanted, purge.places.objects(purge.account.scans), begun, asked=left)
+    if not void.going.issubset(begun.objects):
         return purge.carry_out(requests)
-    lines += _others(purge, left, wanted)
+    begun.add(weights=void.digests())
+    lines = list(void.unanswered)
+    if MODELS in left:
+        lines += purge.models.delete(requests, void.of_samples, purge.account)
+    lines += purge.delete_objects(void)
+    lines += [*purge.left_of_objects(void, wanted, lines), *_others(purge, left, wanted)]
     told = {line.store for line in lines}
     gone = "it is set up no longer"
     lines += [Line(name, "all of it", Outcome.NOT_SEARCHED, 0, gone) for name in left if name not in told]
@@ -43,9 +50,9 @@ def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
 
 def _others(purge: Purge, left: Sequence[str], wanted: Sought) -> Iterator[Line]:
     if "checkpoints" in left:
-        yield from purge._checkpoints()
-    for store in purge._others(left):
+        yield from purge.purge_checkpoints()
+    for store in purge.places.others(left):
         if store.name in left:
-            yield from purge._purge_store(store, wanted)
+            yield from purge.purge_store(store, wanted)
     if {GIT, OTHER_GIT}.intersection(left):
-        yield from purge._git(wanted)
+        yield from purge.git(wanted)

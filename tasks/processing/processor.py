@@ -20,7 +20,7 @@ import numpy as np
 from tasks.audit import moments
 from tasks.core.errors import BusyError, ExpungeError, UnavailableError, plainly
 from tasks.core.figures import SHARED
-from tasks.core.files import digest, read_json, write_text
+from tasks.core.files import clear_parts, digest, read_json, write_text
 from tasks.core.params import Params, in_use, load
 from tasks.erasure.again import search_again
 from tasks.erasure.checklist import Checklist
@@ -125,6 +125,7 @@ class Processor:
             not what it was, or requests are carried out elsewhere; nothing is begun then.
         """
         steplog.delete(ASIDE)
+        clear_parts(self.desk.keys.folder)
         checkout.refuse_elsewhere(self.desk, self.root)
         if inbox.waits() or self.desk.ledger.rows(only_open=True):
             self._check_record()

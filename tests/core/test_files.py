@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import (
+    clear_parts,
     content_digest,
     digest,
     only_writer,
@@ -180,8 +182,93 @@ def test_a_digest_is_that_of_the_bytes(tmp_path: Path, size: int) -> None:
     assert digest(path, "sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+WRITER = """
+import sys
+import tempfile
+from pathlib import Path
+from tasks.core.files import write_whole
+
+with write_whole(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+class TestClearParts:
+    def test_what_a_writer_has_begun_goes_once_it_was_killed_and_not_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "data" / "a file.bin"
+        with python(WRITER, path, stdin=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "open\n"
+            (part,) = path.parent.iterdir()
+            assert clear_parts(tmp_path) == 0
+            assert part.read_bytes() == b"half"
+            writer.kill()
+        assert part.exists()
+        assert clear_parts(tmp_path) == 1
+        assert list(path.parent.iterdir()) == []
+        assert clear_parts(tmp_path) == 0
+
+    def test_it_stays_locked_until_it_is_in_its_place(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("chmod", "replace"):
+            real = getattr(Path, name)
+
+            def cleared(self: Path, *rest: Any, real: Any = real) -> Any:
+                assert clear_parts(tmp_path) == 0
+                return real(self, *rest)
+
+            monkeypatch.setattr(Path, name, cleared)
+        write_text(tmp_path / "file", "whole")
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+    def test_a_part_that_is_cleared_before_its_writer_has_locked_it_is_begun_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, cleared = tempfile.mkstemp, list[int]()
+
+        def slow(**options: Any) -> Any:
+            found = made(**options)
+            if not cleared:
+                cleared.append(clear_parts(tmp_path))
+            return found
+
+        monkeypatch.setattr(tempfile, "mkstemp", slow)
+        write_text(tmp_path / "file", "whole")
+        assert cleared == [1]
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "file.a1b2c3d4.part", ".file.part", ".file.a1b2c3d4.parts", ".file.A1B2C3D4.part",
+            ".a1b2c3d4.part", "other/.git/.file.a1b2c3d4.part", "other/.file.a1b2c3d4.part",
+            "venv/lib/.file.a1b2c3d4.part", ".dvc/tmp/.file.a1b2c3d4.part", "link/.file.a1b2c3d4.part",
+        ],
+    )  # fmt: skip
+    def test_what_may_be_somebody_elses_stays(self, tmp_path: Path, name: str) -> None:
+        root = tmp_path / "root"
+        (root / "other/.git").mkdir(parents=True)
+        (root / "venv").mkdir()
+        (root / "venv/pyvenv.cfg").touch()
+        (tmp_path / "elsewhere").mkdir()
+        (root / "link").symlink_to(tmp_path / "elsewhere")
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert clear_parts(root) == 0
+        assert path.exists()
+
+    def test_where_there_is_no_folder_there_is_nothing(self, tmp_path: Path) -> None:
+        assert clear_parts(tmp_path / "none") == 0
+
+
 HOLDER = """
 import sys
+import tempfile
 from pathlib import Path
 from tasks.core.files import only_writer
 

@@ -17,9 +17,10 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tasks.core.files import digest
+from tasks.core.files import digest, write_whole
 from tasks.core.params import load
 from tasks.erasure import search
+from tasks.erasure.account import Account
 from tasks.erasure.again import search_again
 from tasks.erasure.checklist import Checklist, Outcome
 from tasks.erasure.fingerprints import Contents
@@ -27,6 +28,7 @@ from tasks.erasure.pointers import read_pointers
 from tasks.erasure.purge import Purge, verify
 from tasks.erasure.search import find
 from tasks.erasure.sought import Sought
+from tasks.erasure.stores import Scans
 from tasks.erasure.stores.dvc import DvcCache, Objects
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
@@ -368,7 +370,7 @@ def test_the_right_pointer_is_brought_up_to_date(
     request = project.promoted(GONE)
     purge = project.purge()
     checklist = purge.carry_out([request])
-    assert not any(store.has(old) for store in purge._objects())  # it names the erased
+    assert not any(store.has(old) for store in purge.places.objects(Scans()))  # it names the erased
     assert purge.own_changes() == [f"{pointer}.dvc"]
     project.record(request, checklist)
     assert project.repository.git("status", "--porcelain", "-uno") == ""
@@ -432,13 +434,13 @@ def test_a_remote_that_does_not_answer_is_told_and_alone_searched_once_it_is_bac
         return call
 
     with monkeypatch.context() as patch:
-        for name, method in (
-            ("search", "_search"),
-            ("dvc", "_dvc"),
-            ("git", "_git"),
-            ("source", "_originals"),
+        for name, owner, method in (
+            ("search", Account, "search"),
+            ("dvc", Purge, "_dvc"),
+            ("git", Purge, "git"),
+            ("source", Purge, "_originals"),
         ):
-            patch.setattr(Purge, method, noted(name, getattr(Purge, method)))
+            patch.setattr(owner, method, noted(name, getattr(owner, method)))
         unchanged = "all other stores", Outcome.NOT_APPLICABLE
         again = search_again(project.purge(), [project.desk.show(request.id)])
         assert done == {"search DVC remote store"}
@@ -543,7 +545,7 @@ def test_the_old_file_of_a_table_goes_also_if_what_stays_looks_the_same(project:
     project.repository.commit("tables")
     project.repository.dvc("push", "--quiet")
     before = files(Path("data/tables"))
-    stores = project.purge()._objects()
+    stores = project.purge().places.objects(Scans())
     old = {name: hashlib.md5(content).hexdigest() for name, content in before.items()}
     old_list = project.repository.git("show", "HEAD:data/tables.dvc").split()[3]
     (name,) = [
@@ -595,6 +597,25 @@ def test_a_training_at_work_keeps_its_checkpoint(project: Project) -> None:
     assert checklist.open == ("checkpoints", "DVC's temporary files")
     assert outcomes(checklist, "temporary folders") == {Outcome.DELETED}
     assert not Path(".expunge/tmp/0123").exists()
+
+
+def test_what_killed_processes_left_half_written_goes(project: Project) -> None:
+    """Nothing but its name and its lock tell what it is: it may be weights, cut off anywhere."""
+    half = ("data/base/.weights.safetensors.a1b2c3d4.part", ".expunge/runs/.x.json.a1b2c3d4.part")
+    stays = ("data/base/weights.part", "data/.notes.part", "notes/.other.A1B2C3D4.part")
+    request = project.promoted(GONE)
+    project.keys.folder.joinpath(".purge-0.sought.a1b2c3d4.part").write_text(GONE)
+    for path in (*half, *stays):
+        project.repository.write(path, "cut off")
+    with write_whole(Path("data/retrain/logits.npy")) as file:
+        checklist = project.purge().carry_out([request])
+        file.write(b"whole")
+    assert outcomes(checklist, "unfinished files") == {Outcome.DELETED}
+    assert [line.count for line in checklist if line.store == "unfinished files"] == [3]
+    assert not [path for path in half if Path(path).exists()]
+    assert all(Path(path).exists() for path in stays)
+    assert Path("data/retrain/logits.npy").read_bytes() == b"whole"
+    assert not list(project.keys.folder.glob(".*"))
 
 
 def test_what_a_user_put_into_data_stays_even_if_it_is_the_same_as_an_output(project: Project) -> None:
@@ -666,7 +687,7 @@ def test_ledger_and_certificates_are_not_searched_as_data_and_copies_of_them_are
     purge = Purge(tmp_path, params, cast("Any", desk), {"HOME": str(tmp_path / "home")})
     found = [
         hit.item
-        for store in purge._others()
+        for store in purge.places.others()
         if store.name in {"workspace", "rest of the checkout"}
         for hit in store.search(Sought.of_samples([GONE]))
     ]

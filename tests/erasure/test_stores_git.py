@@ -9,18 +9,17 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import STATE
 from tasks.erasure import stores_git
+from tasks.erasure.account import Account
 from tasks.erasure.checklist import Outcome
+from tasks.erasure.git_lines import told_of_git
 from tasks.erasure.git_rewrite import BLOBS, CLONES, how_to_rewrite
 from tasks.erasure.public import PublicFiles
-from tasks.erasure.purge import Purge
 from tasks.erasure.repositories import others
 from tasks.erasure.search import Found, Wanted, find
 from tasks.erasure.sought import Sought
@@ -298,10 +297,9 @@ def test_shallow_and_partial_clones_say_what_they_lack_and_fetch_nothing(root: P
 
 def checklist(root: Path) -> list[tuple[str, Outcome, int]]:
     """What a purge says of Git, by store."""
-    params = SimpleNamespace(split=SimpleNamespace(path=SOURCE))
-    purge = Purge(root, cast("Any", params), cast("Any", None), {})
-    lines = list(purge._git(Sought.of_requests(wanted())))
-    advice = [each.why for each in purge._details if each.outcome is Outcome.KEPT_REPORTED]
+    account = Account()
+    lines = list(told_of_git(root, SOURCE, Sought.of_requests(wanted()), account))
+    advice = [each.why for each in account.details if each.outcome is Outcome.KEPT_REPORTED]
     assert all("(cd " in each and "--path" not in each for each in advice)
     assert not any("nested" in str(line) for line in lines)
     return [(line.store, line.outcome, line.count) for line in lines]

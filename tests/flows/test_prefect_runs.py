@@ -22,6 +22,7 @@ from prefect.runtime import flow_run
 from tasks.core.errors import UnavailableError
 from tasks.erasure.checklist import Outcome
 from tasks.erasure.identity import wanted_of
+from tasks.erasure.places import Places
 from tasks.erasure.purge import Purge
 from tasks.erasure.search import Sought, Wanted
 from tasks.erasure.stores.prefect import ARTIFACT, EVENT, FLOWS, PAGE, PATIENCE, FlowRuns
@@ -218,7 +219,7 @@ def test_events_that_name_a_sample_are_told_on_whatever_page_and_stay(served: di
     until(lambda: {hit.item for hit in runs.search(sought)} == expected, seconds=60, what="the events")
     assert "events" not in runs.unread
     for hit in runs.search(sought):
-        detail = Purge(Path(), cast("Any", None), cast("Any", None), served)._judged(runs, hit)
+        detail = Places(Path(), Path("data/images"), "", served, cast("Any", None)).fate(runs, hit)
         assert detail.outcome is Outcome.KEPT_REPORTED
 
 

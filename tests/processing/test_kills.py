@@ -18,6 +18,7 @@ from tasks.core.errors import ExpungeError
 from tasks.erasure import originals as _originals
 from tasks.erasure import purge
 from tasks.erasure.checklist import Line
+from tasks.erasure.models import Models
 from tasks.erasure.stores import dvc as stores
 from tasks.processing import parameters, production
 from tasks.processing import processor as processing
@@ -205,7 +206,7 @@ def test_a_purge_that_was_killed_half_way_still_finds_all_that_was_made_of_the_s
     left = [deletions]
     delete = stores.Objects.delete
 
-    def mlflow(self: purge.Purge, requests: Any, void: set[str]) -> list[Line]:
+    def mlflow(self: Models, requests: Any, void: set[str], account: Any) -> list[Line]:
         told.append(void)
         if deletions == 0 and len(told) == 1:
             raise Killed
@@ -217,7 +218,7 @@ def test_a_purge_that_was_killed_half_way_still_finds_all_that_was_made_of_the_s
         left[0] -= 1
         delete(self, item)
 
-    monkeypatch.setattr(purge.Purge, "_mlflow", mlflow)
+    monkeypatch.setattr(Models, "delete", mlflow)
     monkeypatch.setattr(stores.Objects, "delete", limited)
     request = checkout.submit(*names(0, 1)).id
     with pytest.raises(Killed):

@@ -44,7 +44,7 @@ def purge_of(root: Path) -> Purge:
 
 
 def files_of_runs(root: Path) -> list[Store]:
-    return [store for store in purge_of(root)._others() if store.name == RunFiles.name]
+    return [store for store in purge_of(root).places.others() if store.name == RunFiles.name]
 
 
 def test_files_outside_the_checkout_are_searched_and_those_in_it_are_not_searched_twice(
@@ -69,7 +69,7 @@ def test_files_outside_the_checkout_are_searched_and_those_in_it_are_not_searche
     (hit,) = store.search(SOUGHT)
     (run,) = client.search_runs([client.get_experiment_by_name(TRACKING.experiment).experiment_id])
     assert hit.item == f"{run.info.run_id}/tables/tells.csv"
-    assert [line.outcome for line in purge_of(root)._purge_store(store, SOUGHT)] == [Outcome.DELETED]
+    assert [line.outcome for line in purge_of(root).purge_store(store, SOUGHT)] == [Outcome.DELETED]
     assert {path.name for path in elsewhere.rglob("*.csv")} == {"none.csv"}
     assert len(list(root.glob("mlruns/**/tells.csv"))) == 1  # that is another store's
     assert list(store.search(SOUGHT)) == []
