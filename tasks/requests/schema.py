@@ -35,7 +35,7 @@ Kind = Literal["id", "path", "index", "class"]
 """How a sample is named: its id, the file it came from, its row in the source's training part, its class."""
 
 _SHAPE = (
-    r"-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
+    r"-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
     r"(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))"
 )
 _TIME = re.compile(f"([0-9]{{4}}){_SHAPE}")
@@ -49,7 +49,8 @@ _NO_SUCH_TIME = "there is no such time"
 def read_time(text: str) -> datetime:
     """Return the instant that a time names, in UTC.
 
-    Taken is what RFC 3339 takes, and also ``+0000`` and a time without seconds. What lies below a microsecond
+    Taken is what RFC 3339 takes, the space between date and time of its section 5.6 too, and also ``+0000``
+    and a time without seconds. What lies below a microsecond
     is cut off. The second 60 of a leap second becomes the last microsecond before it, which is of the same
     day.
 
