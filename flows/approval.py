@@ -70,9 +70,7 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
             found = desk.show(request)
             found.state.follow(facts.Approved.kind, facts.TRANSITIONS, request)
         ground = found.received.ground
-        about = (
-            f"Request {found.id}: {found.count} sample(s), ground {ground}, due {(found.due_at or '')[:10]}"
-        )
+        about = f"Request {found.id}: {found.count} sample(s), ground {ground}, due {desk.day(found.due_at)}"
         log.info(about)
         wait = suspend_flow_run if deployment.id else pause_flow_run
         form = Approval.with_initial_data(description=about)

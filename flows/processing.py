@@ -38,7 +38,7 @@ from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
-from tasks.requests.states import NEXT, Status
+from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,8 +119,8 @@ def _report(desk: Desk, before: int) -> None:
         [
             f"`{row.request}`",
             str(row.status),
-            (row.due_at or "")[:10],
-            NEXT.get(row.status, "nothing"),
+            desk.day(row.due_at),
+            desk.next_of(row),
             *_became(desk.show(row.request)),
             row.batch or "",
         ]

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +22,12 @@ from tasks.requests import inbox as inboxes
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Anchor, Head
 from tasks.requests.copies import UNKNOWN, Copies
-from tasks.requests.deadlines import Rules
 from tasks.requests.desk import Desk, Receipt, urgency
 from tasks.requests.request import Request
 from tasks.requests.schema import json_schema
 from tasks.requests.settings import load_settings
 from tasks.requests.standing import Row
-from tasks.requests.states import NEXT, Status
+from tasks.requests.states import Status
 
 app = typer.Typer(
     help="Requests to forget training data: submit, decide, follow, verify. Run it in the repository's root.",
@@ -156,7 +155,7 @@ def list_requests(
         print_json(rows)
         return
     columns = ("request", "status", "samples", "received_at", "due_at", "urgency", "next")
-    print_rows(rows, columns, "no requests")
+    print_rows(rows, columns, "no requests", opened.rules.zone)
 
 
 @app.command()
@@ -284,7 +283,7 @@ def holds(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_rows(rows, ("hold", "at", "of", "by", "reason"), "no holds")
+        print_rows(rows, ("hold", "at", "of", "by", "reason"), "no holds", opened.rules.zone)
 
 
 @app.command("destroy-key")
@@ -370,7 +369,7 @@ def status(
         urgent = [
             row for row in rows if row["urgency"] in {"overdue", "at risk"} or row["status"] == "failed"
         ]
-        print_rows(urgent, ("request", "status", "due_at", "urgency", "next"), "")
+        print_rows(urgent, ("request", "status", "due_at", "urgency", "next"), "", opened.rules.zone)
         for line in needs:
             print(line)
     if needs:
@@ -736,7 +735,6 @@ def _decide(decision: facts.Decision, request: str, as_json: bool) -> None:
 def _summary(opened: Desk, row: Row) -> dict[str, Any]:
     """Return what a list shows of a request."""
     at_risk = timedelta(days=opened.settings.at_risk_days)
-    following = "on legal hold until released" if row.held else NEXT.get(row.status, "nothing")
     return {
         "request": row.request,
         "status": str(row.status),
@@ -749,7 +747,7 @@ def _summary(opened: Desk, row: Row) -> dict[str, Any]:
         "requester": row.requester,
         "first": row.first,
         "batch": row.batch,
-        "next": following,
+        "next": opened.next_of(row),
     }
 
 
@@ -770,7 +768,7 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         shown.append({"file": name, **_summary(opened, row), "problems": problems, "copies": copies})
         if not as_json:
             pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
-            due = f", due {_day(opened, row.due_at)}" if row.due_at and row.open else ""
+            due = f", due {opened.day(row.due_at)}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
             for number, line in enumerate((receipt.copies or Copies()).lines()):
                 print(line if number else f"{name}: {line}")
@@ -780,11 +778,6 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         print_json(shown)
     if bad:
         raise typer.Exit(Exit.BAD_INPUT)
-
-
-def _day(opened: Desk, at: str) -> str:
-    """The day on which a time lies, where requests are counted."""
-    return str(Rules.of(opened.settings).day(datetime.fromisoformat(at)))
 
 
 def _print_request(opened: Desk, request: Request, as_json: bool) -> None:
@@ -809,7 +802,7 @@ def _print_request(opened: Desk, request: Request, as_json: bool) -> None:
     rows = [
         {"seq": event.seq, "at": event.at, "event": event.kind, "what": event.fact.told()} for event in events
     ]
-    print_rows(rows, ("seq", "at", "event", "what"), "")
+    print_rows(rows, ("seq", "at", "event", "what"), "", opened.rules.zone)
 
 
 def _copies(opened: Desk, request: Request) -> Copies | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -26,6 +28,9 @@ class Exit(IntEnum):
     NOT_VERIFIED = 4
     SYSTEM = 74
 
+
+_TIME = re.compile(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+"""A time as the ledger stamps it."""
 
 _json = {"wanted": False}
 
@@ -65,8 +70,13 @@ def print_json(value: object) -> None:
     print(text.encode("utf-8", "replace").decode())
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], none: str) -> None:
-    """Print a table; ``none`` in its place if there are no rows. Cells are shown as they are written."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], none: str, zone: tzinfo = UTC
+) -> None:
+    """Print a table; ``none`` in its place if there are no rows.
+
+    Cells are shown as they are written, but for times, which are those of ``zone``.
+    """
     if not rows:
         if none:
             print(none)
@@ -76,10 +86,12 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], none: 
     for column in columns:
         table.add_column(column.replace("_at", "").replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row[column])) for column in columns))
+        table.add_row(*(Text(_cell(row[column], zone)) for column in columns))
     console.print(table)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, zone: tzinfo) -> str:
     text = "" if value is None else str(value)
-    return text[:16].replace("T", " ") if text.endswith("Z") and text[10:11] == "T" else text
+    if not _TIME.fullmatch(text):
+        return text
+    return f"{datetime.fromisoformat(text).astimezone(zone):%Y-%m-%d %H:%M}"

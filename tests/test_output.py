@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from zoneinfo import ZoneInfo
 
 import pytest
 import typer
@@ -29,8 +30,15 @@ def test_a_time_is_shown_to_the_minute_and_a_column_without_its_suffix(
 ) -> None:
     print_rows([{"due_at": "2026-06-01T09:30:12.000000Z"}], ("due_at",), "none")
     assert capsys.readouterr().out.split("\n")[:2] == ["due             ", "2026-06-01 09:30"]
-    print_rows([{"reason": "Z like Zoe, 10 T Z"}], ("reason",), "none")
-    assert "Z like Zoe, 10 T Z" in capsys.readouterr().out
+    for reason in ("Z like Zoe, 10 T Z", "2026-06-01T09:30Z", "2026-06-31T09:30:12Z"):
+        print_rows([{"reason": reason}], ("reason",), "none")
+        assert reason in capsys.readouterr().out
+
+
+def test_a_time_is_that_of_the_zone(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"due_at": "2026-06-02T03:59:59.999999Z"}
+    print_rows([row], ("due_at",), "none", ZoneInfo("America/New_York"))
+    assert "2026-06-01 23:59" in capsys.readouterr().out
 
 
 def test_no_rows_are_said_or_passed_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
     name = f"request {row.request}"
     if row.due_at is not None and row.due_at < stamp(desk.clock()):
         held = ", and is on legal hold" if row.held else ""
-        yield f"{name} is overdue since {row.due_at[:10]}{held}"
+        yield f"{name} is overdue since {desk.day(row.due_at)}{held}"
     if row.status is Status.FAILED:
         yield f"{name} failed: expunge show {row.request} tells why; then expunge retry, refuse or withdraw"
     if row.status is Status.VALIDATED and desk.settings.approval and not row.held:

@@ -23,7 +23,7 @@ from tasks.requests.ledger import Writer
 from tasks.requests.record import Record
 from tasks.requests.request import ID, Request, new_id
 from tasks.requests.standing import Row
-from tasks.requests.states import Status
+from tasks.requests.states import NEXT, Status
 
 __all__ = ["ID", "Desk", "Receipt", "StandingHold", "new_id", "urgency"]
 
@@ -193,6 +193,23 @@ class Desk(Record):
         """Return requests that the next batch may take."""
         wanted = {Status.APPROVED} if self.settings.approval else {Status.APPROVED, Status.VALIDATED}
         return [row for row in self.rows(only_open=True) if row.status in wanted and not row.held]
+
+    @property
+    def rules(self) -> Rules:
+        """How days are counted, and in which zone."""
+        return Rules.of(self.settings)
+
+    def day(self, at: str | None) -> str:
+        """The day on which a time of the ledger lies, where days are counted; empty if there is none."""
+        return str(self.rules.day(datetime.fromisoformat(at))) if at else ""
+
+    def next_of(self, row: Row) -> str:
+        """Say what happens next with a request, or what it waits for."""
+        if row.held:
+            return "on legal hold until that is lifted: expunge holds, expunge release"
+        if row.status is Status.VALIDATED and self.settings.approval:
+            return f"a person must decide: expunge approve {row.request}, or refuse"
+        return NEXT.get(row.status, "nothing").format(first=row.first)
 
 
 def urgency(row: Row, at: datetime, at_risk: timedelta) -> str:

@@ -15,7 +15,7 @@ from tasks.requests.chain import Event, latest
 from tasks.requests.events import Fact, OfBatch
 from tasks.requests.keys import references
 from tasks.requests.schema import Problem
-from tasks.requests.states import ENDED, NEXT, State
+from tasks.requests.states import ENDED, State
 
 F = TypeVar("F", bound=Fact)
 
@@ -158,13 +158,6 @@ class Request:
         known = [each.content for each in told if isinstance(each, facts.Audited | facts.Covered)]
         found = {tuple(sorted(entry.items())): entry for content in known for entry in content}
         return tuple(found[name] for name in sorted(found))
-
-    @property
-    def next(self) -> str:
-        """What happens next, in words."""
-        if self.state.held:
-            return "on legal hold until released"
-        return NEXT.get(self.state.status, "nothing") if self.state.status else "nothing"
 
 
 class Recognition:

@@ -54,8 +54,8 @@ FRUITLESS = frozenset({S.REJECTED, S.REFUSED, S.WITHDRAWN})
 
 NEXT = {
     S.RECEIVED: "it waits until data/split can be read: dvc repro split, then expunge process",
-    S.VALIDATED: "it waits for the next batch, or for expunge approve where requests.approval is on",
-    S.BEHIND: "it waits for the request whose samples it names too, and takes its place if that is refused",
+    S.VALIDATED: "it waits for the next batch",
+    S.BEHIND: "it waits for {first}, which names the same samples, and takes its place if that is refused",
     S.APPROVED: "it waits for the next batch",
     S.BATCHED: "its batch waits to run",
     S.RUNNING: "its batch is being unlearned and audited",
@@ -66,7 +66,7 @@ NEXT = {
     S.PURGED: "its certificate is to be written",
     S.FAILED: "a person must look: expunge show tells why; then expunge retry, refuse or withdraw",
 }
-"""What happens to an open request next, in words."""
+"""What happens to an open request next, in words; ``first`` is the request that it waits for."""
 
 
 class TransitionError(ExpungeError):

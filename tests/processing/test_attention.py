@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tasks.requests import events as facts
 from tasks.requests import pending
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.settings import Settings
 from tests.requests.conftest import LIFE, Clock, catalogue, clock, desk, go_on, root, submit
 
 __all__ = ["catalogue", "clock", "desk", "root"]
@@ -55,6 +57,15 @@ def test_what_is_overdue_is_told_also_on_hold(
         f"request {request} is overdue since 2026-05-02",
         f"request {held} is overdue since 2026-05-03, and is on legal hold",
     ]
+
+
+def test_the_day_that_is_told_is_that_of_the_operator(
+    desk: Desk, catalogue: Catalogue, params: Params, clock: Clock
+) -> None:
+    there = replace(desk, settings=Settings(timezone="America/New_York"))
+    request = submit(there, catalogue).id
+    clock.forward(days=32)
+    assert told(there, params) == [f"request {request} is overdue since 2026-06-01"]
 
 
 def test_the_first_is_overdue_with_the_one_behind_it(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.keys import reference
 from tasks.requests.request import Recognition, new_id
+from tasks.requests.settings import Settings
 from tests.requests.conftest import LIFE, Clock, go_on, submit
 
 WEIGHTS = facts.Weights(original="a", result="b")
@@ -74,6 +77,27 @@ def test_a_request_recognises_its_samples_and_no_others(desk: Desk, catalogue: C
 
 def test_the_words_for_what_comes_next_are_of_the_status(desk: Desk, catalogue: Catalogue) -> None:
     request = submit(desk, catalogue)
-    assert request.next.startswith("it waits for the next batch")
-    assert go_on(desk, request, *LIFE).next == "nothing"
-    assert not desk.show(request.id).open
+    behind = submit(desk, catalogue)
+    told = {row.request: desk.next_of(row) for row in desk.rows()}
+    assert told[request.id] == "it waits for the next batch"
+    assert told[behind.id].startswith(f"it waits for {request.id}, which names the same samples")
+    go_on(desk, request, *LIFE)
+    assert {desk.next_of(row) for row in desk.rows() if not row.open} == {"nothing"}
+
+
+def test_who_asks_for_approval_is_told_what_to_approve(desk: Desk, catalogue: Catalogue) -> None:
+    request = submit(desk, catalogue).id
+    asking = replace(desk, settings=Settings(approval=True))
+    (row,) = asking.rows()
+    assert asking.next_of(row) == f"a person must decide: expunge approve {request}, or refuse"
+
+
+def test_a_time_is_shown_as_the_day_where_it_is_counted(desk: Desk) -> None:
+    for zone, day in (
+        ("UTC", "2026-06-02"),
+        ("America/New_York", "2026-06-01"),
+        ("Asia/Tokyo", "2026-06-02"),
+    ):
+        there = replace(desk, settings=Settings(timezone=zone))
+        assert there.day("2026-06-02T03:59:59.999999Z") == day
+    assert desk.day(None) == ""
