@@ -36,9 +36,9 @@ def write_whole(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
 
     When the body raises, or the disk is full, ``path`` stays as it was and nothing is left beside it.
     A process that is killed leaves the temporary file, without its lock: see :func:`clear_parts`.
-    A ``private`` file can be read by its owner alone.
+    A ``private`` file can be read by its owner alone, and so can its folder if there was none.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
     handle, part = _open_part(path)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -89,7 +89,6 @@ class KeyStore:
 
     def create(self, request: str) -> bytes:
         """Draw a key and keep it; it is on the disk when this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(request)
         if path.exists():
             raise FileExistsError(f"{path} exists")

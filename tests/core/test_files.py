@@ -77,6 +77,12 @@ class TestWriteWhole:
         write_text(path, "x")
         assert path.stat().st_mode & 0o777 == 0o644
 
+    def test_a_private_file_and_the_folder_made_for_it_are_its_owners_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys" / "file"
+        with write_whole(path, private=True) as file:
+            file.write(b"secret")
+        assert [each.stat().st_mode & 0o777 for each in (path, path.parent)] == [0o600, 0o700]
+
     def test_a_link_is_replaced_and_what_it_leads_to_is_not_written(self, tmp_path: Path) -> None:
         cached, path = tmp_path / "cached", tmp_path / "file"
         cached.write_text("old")
