@@ -155,7 +155,8 @@ def list_requests(
         print_json(rows)
         return
     columns = ("request", "status", "samples", "received_at", "due_at", "urgency", "next")
-    print_rows(rows, columns, "no requests", opened.rules.zone)
+    none = "no requests" if everything or requester else "no open requests; --all lists those that ended, too"
+    print_rows(rows, columns, none, opened.rules.zone)
 
 
 @app.command()

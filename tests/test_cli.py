@@ -165,7 +165,8 @@ def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
 
 
 def test_an_empty_list_says_so(run: Run) -> None:
-    assert run("list").stdout == "no requests\n"
+    assert run("list").stdout.startswith("no open requests; --all lists")
+    assert run("list", "--all").stdout == run("list", "--requester", "crm:1").stdout == "no requests\n"
     assert json.loads(run("list", "--json").stdout) == []
 
 

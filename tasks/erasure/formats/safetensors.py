@@ -26,6 +26,8 @@ TORCH = {
 """PyTorch's names of the types, of which the digest is made, and bytes of a value."""
 
 IMAGES = ("U8", "I16", "I32", "I64", "F16", "F32", "F64")
+PARAMETERS = ("weight", "bias", "running_mean", "running_var")
+"""What PyTorch's layers call their tensors: floats of these names are no images, whatever their shape."""
 
 
 def matches(head: bytes) -> bool:
@@ -48,7 +50,9 @@ def read(content: Content, scan: Scan) -> bool:
         return True  # a damaged one can be used by nobody
     if scan.sought.weights:
         scan.model(_digest(tensors, content, 8 + length))
-    for tensor in tensors.values():
+    for name, tensor in tensors.items():
+        if tensor["dtype"].startswith("F") and name.rpartition(".")[2] in PARAMETERS:
+            continue
         if tensor["dtype"] in IMAGES and len(tensor["shape"]) >= 2:
             dtype = np.dtype(TORCH[tensor["dtype"]][0])
             npy.search(content, 8 + length + tensor["data_offsets"][0], tuple(tensor["shape"]), dtype, scan)

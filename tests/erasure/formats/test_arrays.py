@@ -137,6 +137,12 @@ def test_standardised_images_are_named_as_not_recognisable() -> None:
     assert not find(npy(kernel), erased(IMAGES[3])).unread
 
 
+def test_parameters_of_layers_are_no_images_whatever_their_shape() -> None:
+    weights = np.random.default_rng(1).normal(size=(10, 256)).astype(np.float32)
+    for name, unread in (("head.1.weight", {}), ("weight", {}), ("weights", {Unread.FLOATS: 1})):
+        assert find(safetensors({name: weights}), erased(IMAGES[3])).unread == unread
+
+
 def test_names_in_an_array_of_texts_are_found(others: Sought) -> None:
     for values in (
         np.array([NAME, "x"]),
