@@ -166,7 +166,8 @@ def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
 
 def test_an_empty_list_says_so(run: Run) -> None:
     assert run("list").stdout.startswith("no open requests; --all lists")
-    assert run("list", "--all").stdout == run("list", "--requester", "crm:1").stdout.startswith("no open requests")
+    for arguments in (["--all"], ["--requester", "crm:1"]):
+        assert run("list", *arguments).stdout == "no requests\n"
     assert json.loads(run("list", "--json").stdout) == []
 
 
@@ -411,7 +412,8 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
     assert sorted(path.suffix for path in (tmp_path / "k").iterdir()) == [".key", ".mark", ".names"]
     assert (root / "data/requests/ledger.db").exists()
     assert "validated" in expunge("list").stdout
-    assert expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db").stdout.startswith("no open requests")
+    elsewhere = expunge("list", EXPUNGE_LEDGER=f"sqlite:///{tmp_path}/other.db")
+    assert elsewhere.stdout.startswith("no open requests")
     inside = expunge("submit", "a.json", EXPUNGE_KEYS=str(root / "keys"))
     assert inside.returncode == Exit.BAD_INPUT
     assert "lies inside the repository" in inside.stderr
