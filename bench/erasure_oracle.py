@@ -472,14 +472,16 @@ class Oracle:
             for name, rows in self.of_request.items()
             if any(row.kind == "purged" and row.told.get("batch") == told[-1].subject for row in rows)
             for each in self.ids_of[name]
-        } - self.facts.returned
+        }
         lines = [line for line in told[-1].told["checklist"] if _of_git(line)]
         clean = all(_FINE.match(str(line.get("outcome"))) for line in lines)
         samples = [each for each in self.unshared(ids) if each.id not in self.facts.elsewhere]
         content = {sample.content: sample for sample in samples}
         names = [(self.facts.samples[each], self.facts.samples[each].token.encode()) for each in ids]
         objects = list(git_objects(self.root))
-        holds = [found for each in objects if (found := held(each, (), content, samples))]
+        before = [each for each in samples if each.id not in self.facts.returned]  # to Git, perhaps
+        known = {sample.content: sample for sample in before}
+        holds = [found for each in objects if (found := held(each, (), known, before))]
         if holds and clean:
             yield Violation(5, f"Git {holds[0]}, and the checklist says that it holds nothing")
         if not clean and not any(held(each, names, content, samples) for each in objects):
