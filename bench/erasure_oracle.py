@@ -78,6 +78,16 @@ class Oracle:
             found[name] = self.facts.asked.get(requester, frozenset())
         return found
 
+    def meant(self, request: str) -> frozenset[str]:
+        """Ids that a request names, without those that it was told earlier ones take care of."""
+        named = self.ids_of.get(request, frozenset())
+        told = [
+            each
+            for row in self.of_request.get(request, ())
+            for each in row.told.get("already_erased_by") or ()
+        ]
+        return named.difference(*(self.ids_of.get(each, frozenset()) for each in told))
+
     def kinds(self, request: str) -> list[str]:
         """Kinds of events of a request, in order."""
         return [row.kind for row in self.of_request[request]]
@@ -88,7 +98,7 @@ class Oracle:
 
     def ids_with(self, *kinds: str) -> set[str]:
         """Ids that those requests name."""
-        return {each for name in self.with_kind(*kinds) for each in self.ids_of[name]}
+        return {each for name in self.with_kind(*kinds) for each in self.meant(name)}
 
     def ended(self, request: str) -> bool:
         """Whether nothing more is to happen to a request."""
@@ -126,9 +136,14 @@ class Oracle:
         return {sample.pixels for sample in self.facts.samples.values() if sample.id not in self.touched}
 
     def unshared(self, ids: Iterable[str]) -> list[Sample]:
-        """Samples of which no kept sample has the same picture."""
+        """Samples of which none that is kept, or that somebody put back, has the same picture."""
+        shown = self._kept_pixels | {self.facts.samples[each].pixels for each in self.facts.returned}
         found = (self.facts.samples[each] for each in ids)
-        return [sample for sample in found if sample.pixels not in self._kept_pixels]
+        return [
+            sample
+            for sample in found
+            if sample.pixels not in (self._kept_pixels if sample.id in self.facts.returned else shown)
+        ]
 
     # the checks
 
@@ -242,11 +257,11 @@ class Oracle:
             if row.kind not in {"purging", "purged"} or row.subject is None:
                 continue
             for holder, ids in self._holding(row.seq).items():
-                taken = (self.ids_of.get(row.subject, frozenset()) & ids) - purged
+                taken = (self.meant(row.subject) & ids) - purged
                 if taken and not (holder == row.subject and row.kind == "purged"):
                     yield Violation(1, f"{row.subject} was {row.kind} although {holder} holds {min(taken)}")
             if row.kind == "purged":
-                purged |= self.ids_of.get(row.subject, frozenset())
+                purged |= self.meant(row.subject)
 
     def _holding(self, seq: int) -> dict[str, frozenset[str]]:
         """Ids that holds protect just before an event."""
@@ -400,6 +415,8 @@ class Oracle:
             for path in files_below(place) if place and place.is_dir() else ():
                 if path in self.facts.protected or path.is_symlink() or path.name.startswith("ledger.db"):
                     continue
+                if path.parent.name == "rejected" and path.name[:17] in self._rejected_since:
+                    continue  # what its sender wrote: a person is told to empty the folder
                 data = path.read_bytes()
                 what = held(data, names, content, pixels)
                 if what is None and path.is_relative_to(self.root / self.facts.source):
@@ -410,6 +427,12 @@ class Oracle:
                 elif void and data[8:10] == b'{"' and (known := tensor_digest(data)) in void:
                     found[store].append(f"{where} (weights {known[:12]} that knew them)")
         return found
+
+    @cached_property
+    def _rejected_since(self) -> set[str]:
+        """Requests that were rejected after the last purge."""
+        purges = [row.seq for row in self.rows if row.kind == "batch-purged"]
+        return {name for name, rows in self.of_request.items() if rows[0].seq > max(purges, default=0)}
 
     def _void_weights(self, ids: set[str]) -> set[str]:
         """Digests of models that were trained on what has left."""
@@ -471,7 +494,7 @@ class Oracle:
             each
             for name, rows in self.of_request.items()
             if any(row.kind == "purged" and row.told.get("batch") == told[-1].subject for row in rows)
-            for each in self.ids_of[name]
+            for each in self.meant(name)
         }
         lines = [line for line in told[-1].told["checklist"] if _of_git(line)]
         clean = all(_FINE.match(str(line.get("outcome"))) for line in lines)

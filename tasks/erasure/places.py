@@ -21,6 +21,7 @@ from tasks.erasure.stores.dvc import DvcCache, DvcState, Objects, remotes
 from tasks.erasure.stores.folder import Folder
 from tasks.erasure.stores.mlflow import RunFiles
 from tasks.erasure.stores.prefect import DATABASE, EVENT, FlowRuns, local_database
+from tasks.requests import inbox, pending
 
 MLFLOW = ("mlruns", "mlartifacts")
 CODE = ("tasks", "flows", "tests", "docs", "bench")
@@ -30,7 +31,9 @@ AS_EXAMPLE = "where a name stands as an example"
 WORKSPACE, REST, SOURCE = "workspace", "rest of the checkout", "source"
 """Stores that hold what users put there: of these only what lies in :data:`REACH` is deleted."""
 STATE_FOLDER, DVC_TEMPORARY, DESKTOP = "state", "DVC's temporary files", "thumbnails of this user"
-REACH = "data/requests/rejected", "data/requests/claimed"
+REACH = inbox.REJECTED, inbox.CLAIMED
+PASSING = inbox.INBOX, pending.PENDING
+"""Where requests lie until they are taken and resolved."""
 CERTIFICATES = "data/requests/certificates"
 
 
@@ -116,9 +119,13 @@ class Places:
             why = f"{why}; {FOREIGN}"
         elif store.name in {WORKSPACE, REST, SOURCE}:
             item = Path(hit.item)
-            in_reach = any(item.is_relative_to(self.root / folder) for folder in REACH)
-            if in_reach or (hit.copy and self._is_passed_over(item)):
+            if self._is_below(item, REACH) or (hit.copy and self._is_passed_over(item)):
                 outcome = Outcome.DELETED
+            elif self._is_below(item, PASSING):
+                outcome, why = (
+                    Outcome.UNREACHABLE,
+                    f"{why}; it is a request that waits, and goes once it is resolved",
+                )
         elif store.name.startswith("MLflow files"):
             if not self._own_runs.isdisjoint(Path(hit.item).parts):
                 outcome = Outcome.DELETED
@@ -131,7 +138,7 @@ class Places:
     def left(self, store: Store, hit: Hit) -> Detail:
         """Return what a search that deletes nothing says of something that it found."""
         found = self.fate(store, hit)
-        if found.outcome in {Outcome.NOT_APPLICABLE, Outcome.NAMED_ALIKE}:
+        if found.outcome in {Outcome.NOT_APPLICABLE, Outcome.NAMED_ALIKE, Outcome.UNREACHABLE}:
             return found
         ours = found.outcome is Outcome.DELETED
         return replace(found, outcome=Outcome.LEFT_BEHIND if ours else Outcome.KEPT_REPORTED)
@@ -173,6 +180,9 @@ class Places:
         from tasks.tracking import RUNS
 
         return {str(read_json(path).get("run_id")) for path in (self.root / RUNS).glob("*.json")}
+
+    def _is_below(self, path: Path, folders: tuple[Path, ...]) -> bool:
+        return any(path.is_relative_to(self.root / folder) for folder in folders)
 
     def _is_passed_over(self, path: Path) -> bool:
         """Whether it is a file of the source that is nobody's sample."""

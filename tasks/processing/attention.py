@@ -12,6 +12,7 @@ from tasks.processing import checkout, left
 from tasks.processing.certifying import key_periods
 from tasks.processing.reconcile import differences
 from tasks.requests import pending
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import stamp
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import check, list_of
@@ -66,7 +67,9 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
     if row.status is Status.VALIDATED and desk.settings.approval and not row.held:
         yield f"{name} waits for approval: expunge approve {row.request}"
     if row.status is Status.RECEIVED and pending.is_kept(row.request):
-        yield f"{name} is received and not resolved: make data/split readable (dvc repro split), then process"
+        if Catalogue.load_or_none(patience=0)[0] is None:  # else it waits for an earlier one
+            what = "make data/split readable (dvc repro split), then process"
+            yield f"{name} is received and not resolved: {what}"
     elif row.status is Status.RECEIVED:
         lost = f"{name} is received, and what it named is lost"
         yield f"{lost}: have it submitted again, then expunge refuse {row.request}"

@@ -14,10 +14,13 @@ from tasks.requests.parsing import Parsed
 from tasks.requests.record import Record
 from tasks.requests.schema import Named, Problem, SubmissionError
 from tasks.requests.standing import Row
-from tasks.requests.states import FRUITLESS, PURGES, Status
+from tasks.requests.states import FRUITLESS, Status
 
-ERASED = PURGES | {Status.PROMOTED, Status.CLOSED}
-"""The samples of a request that stands here are kept out of the data from now on."""
+ERASED = frozenset({Status.PURGED, Status.CLOSED})
+"""The samples of a request that stands here have left the data, and whatever was made of them."""
+
+LEAVING = frozenset({Status.PROMOTED, Status.PURGING})
+"""Those of one that stands here may have left the split, and are still to be purged: a hold may keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
     -------
     Meaning or None
         ``None`` while that cannot be told: the data cannot be read, or what is not there any more is named by
-        an open request, and it is not yet known whether that one erases it.
+        an open request, which has not erased it yet.
 
     Raises
     ------
@@ -63,13 +66,14 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
         for named, _ in missing
         if named not in askers and named.kind == "class" and str(named.value) in catalogue.classes
     ]
-    class_erased = bool(gone) and any(map(_has_erased, writer.rows()))
+    takers = [row for row in writer.rows() if _stood(row) in ERASED | LEAVING] if gone else []
+    class_erased = bool(takers)
     for named, problem in missing:
         if named not in askers and not (class_erased and named in gone):
             problems.append(parsed.problem(named, problem))
     if problems:
         raise SubmissionError(problems)
-    if not all(map(_has_erased, askers.values())):
+    if not all(map(_has_erased, askers.values())) or any(_stood(row) in LEAVING for row in takers):
         return None
     _refuse_what_leaves_nothing(record, writer, ids, catalogue)
     return Meaning(frozenset(ids), frozenset(erased_by), class_erased)
@@ -129,7 +133,12 @@ def _askers(record: Record, writer: Writer, missing: list[Named]) -> dict[Named,
 
 
 def _has_erased(row: Row) -> bool:
-    return row.status in ERASED or (row.status is Status.FAILED and row.before in ERASED)
+    return _stood(row) in ERASED
+
+
+def _stood(row: Row) -> Status | None:
+    """Where a request stands, or stood before it failed."""
+    return row.before if row.status is Status.FAILED else row.status
 
 
 def _refuse_what_leaves_nothing(record: Record, writer: Writer, ids: set[str], catalogue: Catalogue) -> None:

@@ -53,7 +53,10 @@ FRUITLESS = frozenset({S.REJECTED, S.REFUSED, S.WITHDRAWN})
 """A request that ended so has erased nothing, and does not make a later one a duplicate."""
 
 NEXT = {
-    S.RECEIVED: "it waits until data/split can be read: dvc repro split, then expunge process",
+    S.RECEIVED: (
+        "expunge process resolves it once data/split can be read, and no earlier request is still erasing "
+        "what it names"
+    ),
     S.VALIDATED: "it waits for the next batch",
     S.BEHIND: "it waits for {first}, which names the same samples, and takes its place if that is refused",
     S.APPROVED: "it waits for the next batch",

@@ -99,6 +99,8 @@ def test_approval_is_asked_for_where_the_settings_want_it(
 def test_what_cannot_be_resolved_is_told(desk: Desk, catalogue: Catalogue, params: Params) -> None:
     request = submit(desk, None).id
     name = f"request {request}"
+    assert told(desk, params) == []  # the next run resolves it
+    Path("data/split/samples.csv").write_text("damaged")
     assert told(desk, params) == [
         f"{name} is received and not resolved: make data/split readable (dvc repro split), then process"
     ]

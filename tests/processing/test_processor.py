@@ -206,8 +206,13 @@ def test_a_hold_keeps_the_samples_until_it_is_released(checkout: Checkout, quick
     assert checkout.status(other.id) == "promoted"
     assert Path("data/images", name).exists()
     assert any("legal hold" in line for line in checkout.logged)
+    quick("split", {})
+    again = checkout.submit(*names(0, 8), requester="crm:3")  # the images are there, the split has no such
+    assert checkout.process(quick) == []
+    assert checkout.status(again.id) == "received"
     checkout.desk.decide(facts.Released(by="legal", reason="it is over"), held.id)
     assert checkout.process(quick) == []
     assert checkout.process(quick) == []
     assert checkout.status(held.id) == checkout.status(other.id) == "closed"
+    assert checkout.status(again.id) == "duplicate"
     assert not Path("data/images", name).exists()

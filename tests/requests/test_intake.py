@@ -385,8 +385,25 @@ def test_a_name_that_only_an_open_request_knows_waits_for_what_becomes_of_that(
     assert list(desk.resolve(left)) == []
     assert pending.is_kept(waits.id)
     go_on(desk, first, *LIFE[:4])
+    assert list(desk.resolve(left)) == []  # it is promoted, and a hold may keep the images for years
+    go_on(desk, first, *LIFE[4:6])
     (receipt,) = desk.resolve(left)
     assert (str(receipt.request.state.status), receipt.request.first) == ("duplicate", first.id)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_class_that_is_being_erased_waits_until_it_is(
+    desk: Desk, catalogue: Catalogue, failed: bool
+) -> None:
+    cats = [f"train/{number}.png" for number in (0, 2, 4, 6, 8, 10)]
+    first = submit(desk, catalogue, samples={"id": cats})
+    go_on(desk, first, *LIFE[:4], *([facts.Failed(batch="b")] if failed else []))
+    left = without(catalogue, *cats)
+    waits = submit(desk, left, samples={"class": ["cat"], "id": ["train/3.png"]})
+    assert kinds(waits) == ["received"]
+    go_on(desk, first, *([facts.Retried(by="me")] if failed else []), *LIFE[4:6])
+    (receipt,) = desk.resolve(left)
+    assert (str(receipt.request.state.status), receipt.request.count) == ("validated", 1)
 
 
 def test_a_name_that_only_a_refused_request_knew_is_none(desk: Desk, catalogue: Catalogue) -> None:
