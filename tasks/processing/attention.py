@@ -93,7 +93,7 @@ def lost_holds(desk: Desk) -> list[str]:
 
 
 def _elsewhere(desk: Desk, root: Path) -> list[str]:
-    refusal = checkout.why_elsewhere(desk, root)
+    refusal = checkout.why_elsewhere(desk, root) or checkout.why_not_the_ledger(desk, root, history=True)
     return [refusal] if refusal else []
 
 

@@ -16,6 +16,7 @@ from tasks.core import git
 from tasks.core.errors import ExpungeError, PlainError
 from tasks.core.files import STATE, write_text
 from tasks.requests import events as facts
+from tasks.requests.commits import anchors_in_git
 from tasks.requests.desk import Desk
 
 NAME = STATE / "checkout"
@@ -64,15 +65,49 @@ def why_elsewhere(desk: Desk, root: Path) -> str | None:
     )
 
 
+def why_not_the_ledger(desk: Desk, root: Path, *, history: bool = False) -> str | None:
+    """Return why the ledger is not the one in which this project's requests are recorded; ``None`` if it is.
+
+    Parameters
+    ----------
+    desk
+        Keeps the ledger.
+    root
+        The checkout.
+    history
+        Whether the commits of Git are asked in any case, and not only where the ledger is empty: that takes
+        longer with every batch.
+
+    Raises
+    ------
+    ExpungeError
+        If Git cannot read the history, or the mark beside the keys is damaged.
+    """
+    head = desk.ledger.head()
+    known = desk.marks()
+    if history or not head.seq:
+        known += sorted(anchors_in_git(root) or (), key=lambda anchor: anchor.head.seq)[-1:]
+    for anchor in known:
+        if not desk.ledger.passes(anchor.head):
+            restore = "restore it from its backup, or name it: EXPUNGE_LEDGER, requests.ledger"
+            if anchor.head.seq <= head.seq:
+                return f"the ledger is another one than that of {anchor.source}; {restore}"
+            there = f"ends at event {head.seq}" if head.seq else "is empty"
+            return (
+                f"the ledger {there}, and {anchor.source} is of one with {anchor.head.seq} events; {restore}"
+            )
+    return None
+
+
 def refuse_elsewhere(desk: Desk, root: Path) -> None:
-    """See that this checkout may write to the ledger: it is settled here, or nowhere yet.
+    """See that this checkout may write to the ledger: it is settled here, or nowhere yet, and not lost.
 
     Raises
     ------
     PlainError
-        If requests are carried out elsewhere.
+        If requests are carried out elsewhere, or recorded in another ledger.
     """
-    if refusal := why_elsewhere(desk, root):
+    if refusal := why_elsewhere(desk, root) or why_not_the_ledger(desk, root):
         raise PlainError(refusal)
 
 

@@ -18,7 +18,8 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from tasks.core.errors import ExpungeError
-from tasks.core.files import STATE, write_json
+from tasks.core.files import STATE, write_json, write_whole
+from tasks.core.temporary import temporary_folder
 from tasks.tracking import RUNS
 from tasks.tracking.pending import Waiting
 from tasks.tracking.probe import file_of
@@ -35,6 +36,8 @@ class Store:
         self.uri = uri
         self.root = root
         with _schema_lock(uri):
+            if uri.startswith("sqlite:///"):
+                _make_whole(file_of(uri), root)
             self.client = MlflowClient(tracking_uri=uri)
         self._runs: dict[str, str] = {}
         self._ended: dict[str, Run] = {}
@@ -164,6 +167,20 @@ def _run_name(journal: Waiting) -> str:
         return journal.name
     began = datetime.fromtimestamp(journal.header["time"] / 1000).astimezone()
     return f"pipeline {began:%Y-%m-%d %H:%M}"
+
+
+def _make_whole(path: Path, root: Path) -> None:
+    """Make the tables of a SQLite file that is not there: a kill leaves all of them, or no file.
+
+    MLflow itself takes seconds for them, and refuses for ever what it finds half-made.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    with temporary_folder(root) as folder:
+        made = folder / "tables.db"
+        MlflowClient(tracking_uri=f"sqlite:///{made.absolute()}")
+        with write_whole(path) as file:
+            file.write(made.read_bytes())
 
 
 def _schema_lock(uri: str) -> FileLock:

@@ -9,6 +9,7 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.processing import checkout
 from tasks.requests import events as facts
+from tasks.requests.commits import LEDGER
 from tasks.requests.desk import Desk
 from tests.requests.conftest import clock, desk, root
 
@@ -83,6 +84,50 @@ def test_a_ledger_of_another_project_is_told_as_such(desk: Desk, project: Path, 
     assert why.startswith(
         f"the ledger is that of another project, or the history was rewritten since: commit {commit[:10]}"
     )
+
+
+def anchored(desk: Desk, project: Path) -> None:
+    """Some events, whose end a commit of Git says as processing does, and another event."""
+    checkout.ensure(desk, project, "me")
+    message = f"Record of requests\n\n{LEDGER}: {desk.ledger.head()}"
+    git(project, "commit", "--quiet", "--allow-empty", "--message", message)
+    desk.record(facts.Settled(checkout=checkout.name_of(project), host="here", by="me"))
+
+
+def test_nothing_is_written_to_a_new_ledger_in_the_place_of_one_that_is_lost(
+    desk: Desk, project: Path
+) -> None:
+    assert checkout.why_not_the_ledger(desk, project) is None
+    anchored(desk, project)
+    assert checkout.why_not_the_ledger(desk, project) is None
+    checkout.refuse_elsewhere(desk, project)
+    Path("data/requests/ledger.db").unlink()
+    with pytest.raises(
+        ExpungeError, match=r"^the ledger is empty, and commit [0-9a-f]{12} is of one with 1 "
+    ):
+        checkout.refuse_elsewhere(desk, project)
+    assert not Path("data/requests/ledger.db").exists()
+
+
+def test_nothing_is_written_to_a_ledger_of_an_older_backup(desk: Desk, project: Path) -> None:
+    checkout.ensure(desk, project, "me")
+    backup = Path("data/requests/ledger.db").read_bytes()
+    desk.record(facts.Settled(checkout=checkout.name_of(project), host="here", by="me"))
+    Path("data/requests/ledger.db").write_bytes(backup)
+    with pytest.raises(ExpungeError, match=r"^the ledger ends at event 1, and the mark .* is of one with 2 "):
+        checkout.refuse_elsewhere(desk, project)
+
+
+def test_another_ledger_than_that_of_the_commits_is_told_beside_its_own_mark(
+    desk: Desk, project: Path
+) -> None:
+    anchored(desk, project)
+    Path("data/requests/ledger.db").unlink()
+    for _ in range(3):
+        desk.record(facts.Settled(checkout=checkout.name_of(project), host="here", by="me"))
+    why = checkout.why_not_the_ledger(desk, project, history=True)
+    assert why is not None
+    assert why.startswith("the ledger is another one than that of commit ")
 
 
 def test_a_name_that_was_lost_is_another_checkout(desk: Desk, project: Path) -> None:

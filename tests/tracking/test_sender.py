@@ -22,6 +22,7 @@ from tasks.tracking import run_ids
 from tasks.tracking.__main__ import WAITS, flush
 from tasks.tracking.pending import OTHER_HOST, unreadable, waiting
 from tasks.tracking.sender import send
+from tasks.tracking.store import Store
 from tests.tracking.spooling import TRACKING, disown, record, runs
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -223,6 +224,36 @@ def test_senders_that_start_together_make_one_run_each_in_a_fresh_store(tmp_path
         "train",
         "train",
     ]
+
+
+DYING = """
+import os, signal
+from pathlib import Path
+from alembic.runtime.migration import HeadMaintainer
+from alembic.script import ScriptDirectory
+from mlflow.store.db.utils import _get_alembic_config
+from tasks.tracking.store import Store
+
+last = ScriptDirectory.from_config(_get_alembic_config("sqlite://")).get_revision("head").revision
+real = HeadMaintainer.update_to_step
+
+def step(self, step):
+    if step.to_revisions == (last,):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, step)
+
+HeadMaintainer.update_to_step = step
+Store("sqlite:///mlflow.db", Path())
+"""
+
+
+def test_a_store_whose_maker_was_killed_is_made_by_the_next(tmp_path: Path) -> None:
+    """MLflow refuses for ever a file that has all tables and not the last version."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    killed = subprocess.run((sys.executable, "-c", DYING), cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    client = Store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path).client
+    assert [found.name for found in client.search_experiments()] == ["Default"]
 
 
 def test_an_empty_spool_is_flushed_without_importing_mlflow_or_requests(root: Path) -> None:
