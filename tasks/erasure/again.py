@@ -39,7 +39,7 @@ def search_again(purge: Purge, requests: Sequence[Request]) -> Checklist:
     if MODELS in left:
         lines += purge.models.delete(requests, void.of_samples, purge.account)
     lines += purge.delete_objects(void)
-    lines += [*purge.left_of_objects(void, wanted, lines), *_others(purge, left, wanted)]
+    lines += [*void.left(wanted, purge.account, lines), *_others(purge, left, wanted)]
     told = {line.store for line in lines}
     gone = "it is set up no longer"
     lines += [Line(name, "all of it", Outcome.NOT_SEARCHED, 0, gone) for name in left if name not in told]

@@ -11,6 +11,7 @@ from tasks.erasure.account import Account
 from tasks.erasure.checklist import Detail, Line, Outcome
 from tasks.erasure.git_rewrite import how_to_rewrite
 from tasks.erasure.places import AS_EXAMPLE, CODE
+from tasks.erasure.pointers import outside
 from tasks.erasure.repositories import others
 from tasks.erasure.search import Asked
 from tasks.erasure.stores_git import GitHistory, Held
@@ -36,9 +37,7 @@ def told_of_git(root: Path, path: str, wanted: Asked, account: Account) -> Itera
         Takes what is found by name.
     """
     yield from _history(GIT, [GitHistory(root)], path, wanted, account)
-    source = (root / path).resolve()
-    elsewhere = [] if source.is_relative_to(root.resolve()) else [source]
-    found, damaged = others(root, *elsewhere)
+    found, damaged = others(root, *outside(root, path))
     if found:
         yield from _history(OTHER_GIT, [GitHistory(each) for each in found], path, wanted, account)
     for each in damaged:

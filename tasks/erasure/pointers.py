@@ -71,6 +71,12 @@ def below_root(root: Path, path: str) -> str:
     return (Path(path) if ".." in relative.parts and Path(path).is_absolute() else relative).as_posix()
 
 
+def outside(root: Path, path: str) -> list[Path]:
+    """Return the source's folder, all links resolved, if it lies outside of the checkout at ``root``."""
+    source = (root / path).resolve()
+    return [] if source.is_relative_to(root.resolve()) else [source]
+
+
 def read_pointers(root: Path) -> Pointers:
     """Read the pointers of the working tree and of every commit that Git has.
 

@@ -31,7 +31,7 @@ from tasks.erasure.identity import brought, forget, of_data, of_ledger, remember
 from tasks.erasure.models import MODELS, Models
 from tasks.erasure.ownership import Ownership
 from tasks.erasure.places import SOURCE, Places
-from tasks.erasure.pointers import Pointers, below_root, read_pointers
+from tasks.erasure.pointers import Pointers, below_root, outside, read_pointers
 from tasks.erasure.search import find
 from tasks.erasure.side_files import remove_copies
 from tasks.erasure.sought import Sought
@@ -254,7 +254,7 @@ class Purge:
         if void.sealed:
             scope = "superseded weights"
             lines.append(Line("DVC", scope, Outcome.SEALED, len(void.sealed), self.models.sealed))
-        return [*lines, *self.left_of_objects(void, wanted, lines)]
+        return [*lines, *void.left(wanted, self.account, lines)]
 
     def void_objects(
         self, wanted: Sought, objects: list[Objects], begun: Begun, asked: Collection[str] | None = None
@@ -268,11 +268,6 @@ class Purge:
     def delete_objects(self, void: VoidObjects) -> list[Line]:
         """Delete what was found."""
         return void.delete(self.account, self._push)
-
-    def left_of_objects(self, void: VoidObjects, wanted: Sought, lines: Iterable[Line]) -> Iterator[Line]:
-        """Search once more where something was deleted; ``lines`` tell where that was."""
-        emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
-        return void.left(wanted, self.account, emptied)
 
     def _push(self, remote: str, file: str) -> None:
         self._dvc("push", "--quiet", "--remote", remote, file)
@@ -293,8 +288,7 @@ class Purge:
         return lines
 
     def _left_by_killed(self) -> Iterator[Line]:
-        source = (self.root / self.params.split.path).resolve()
-        apart = () if source.is_relative_to(self.root.resolve()) else (source,)
+        apart = outside(self.root, self.params.split.path)
         unfinished = sum(clear_parts(folder) for folder in (self.root, *apart, self.desk.keys.folder))
         for store, count in (("temporary folders", clear(self.root)), ("unfinished files", unfinished)):
             if count:

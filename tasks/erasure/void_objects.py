@@ -178,8 +178,9 @@ class VoidObjects:
             scope = "objects and entries of the run cache, by content and by lineage"
             yield Line(store.name, scope, Outcome.DELETED, len(found) + len(void))
 
-    def left(self, wanted: Asked, account: Account, emptied: Collection[str]) -> Iterator[Line]:
-        """Search the stores once more; nothing is said of one that was emptied, and is empty."""
+    def left(self, wanted: Asked, account: Account, lines: Iterable[Line]) -> Iterator[Line]:
+        """Search the stores once more; of one that was emptied, as ``lines`` tell, only say what is left."""
+        emptied = {line.store for line in lines if line.outcome is Outcome.DELETED}
         for store in self.hits:
             for line in left_in(store, self.ownership, wanted, account):
                 if line.outcome is not Outcome.NOTHING_FOUND or store.name not in emptied:

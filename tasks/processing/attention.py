@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
@@ -42,7 +42,8 @@ def what_needs_a_person(
     reconcile
         Whether to compare MLflow, Prefect and ``data/base`` with the ledger, too.
     """
-    found = [line for row in desk.rows(only_open=True) for line in _of_request(desk, row)]
+    readable = cache(lambda: Catalogue.load_or_none(patience=0)[0] is not None)  # once, and only if asked
+    found = [line for row in desk.rows(only_open=True) for line in _of_request(desk, row, readable)]
     looks = (
         partial(_elsewhere, desk, root),
         partial(_signing, desk),
@@ -57,7 +58,8 @@ def what_needs_a_person(
     return found
 
 
-def _of_request(desk: Desk, row: Row) -> Iterator[str]:
+def _of_request(desk: Desk, row: Row, readable: Callable[[], bool]) -> Iterator[str]:
+    """Tell of one request; ``readable`` says whether the data can be read."""
     name = f"request {row.request}"
     if row.due_at is not None and row.due_at < stamp(desk.clock()):
         held = ", and is on legal hold" if row.held else ""
@@ -67,7 +69,7 @@ def _of_request(desk: Desk, row: Row) -> Iterator[str]:
     if row.status is Status.VALIDATED and desk.settings.approval and not row.held:
         yield f"{name} waits for approval: expunge approve {row.request}"
     if row.status is Status.RECEIVED and pending.is_kept(row.request):
-        if Catalogue.load_or_none(patience=0)[0] is None:  # else it waits for an earlier one
+        if not readable():  # else it waits for an earlier one
             what = "make data/split readable (dvc repro split), then process"
             yield f"{name} is received and not resolved: {what}"
     elif row.status is Status.RECEIVED:

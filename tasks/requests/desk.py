@@ -122,7 +122,7 @@ class Desk(Record):
             raise ExpungeError(f"request {request!r} is not in the ledger, or has no due date")
         settings, received = self.settings, datetime.fromisoformat(found.received_at)
         months = (settings.due_months, settings.extension_months)
-        return stamp(extended(received, *months, Rules.of(settings)))
+        return stamp(extended(received, *months, self.rules))
 
     def _advance(self, writer: Writer, first: str) -> None:
         """Let the first of those that wait behind a request take its place before the others."""

@@ -190,7 +190,6 @@ def test_a_digest_is_that_of_the_bytes(tmp_path: Path, size: int) -> None:
 
 WRITER = """
 import sys
-import tempfile
 from pathlib import Path
 from tasks.core.files import write_whole
 
@@ -274,7 +273,6 @@ class TestClearParts:
 
 HOLDER = """
 import sys
-import tempfile
 from pathlib import Path
 from tasks.core.files import only_writer
 
