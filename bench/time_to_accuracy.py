@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tasks.core.params import Augment, Recipe, Runtime
+from tasks.core.params import Augment, Forget, Recipe, Runtime, Split
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
 from tasks.engine.data import to_device
@@ -63,7 +63,8 @@ def main() -> None:
     name, options, recipe = RECIPES[arguments.recipe]
     if arguments.epochs:
         recipe = recipe.model_copy(update={"epochs": arguments.epochs})
-    source = SOURCES.get(arguments.source)(arguments.path, None)
+    split = Split(source=arguments.source, path=str(arguments.path), resize=None, forget=Forget())
+    source = SOURCES.get(arguments.source)(arguments.path, split)
     train = to_device(source.images, source.labels, np.flatnonzero(~source.is_test), target)
     test = to_device(source.images, source.labels, np.flatnonzero(source.is_test), target)
     print(name, options, recipe.model_dump(), devices.describe(target))

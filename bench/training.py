@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from tasks.core.params import Augment, Recipe, Runtime
+from tasks.core.params import Augment, Forget, Recipe, Runtime, Split
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
 from tasks.engine.data import CENTRE, SCALE, Data
@@ -114,7 +114,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     devices.choose(Runtime(device="cpu", threads=arguments.threads))
-    source = SOURCES.get(arguments.source)(arguments.path, 32)
+    split = Split(source=arguments.source, path=str(arguments.path), resize=32, forget=Forget())
+    source = SOURCES.get(arguments.source)(arguments.path, split)
     rows = np.flatnonzero(~source.is_test)[: arguments.images]
     images, labels = source.images[rows], source.labels[rows]
     if images.shape[1] == 1:

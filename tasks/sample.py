@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
-from tasks.core.params import Params, Split, load
+from tasks.core.params import Forget, Params, Split, load
 from tasks.requests.high_water import read_checked
 from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
@@ -80,9 +80,12 @@ def _take_out(section: Split, keys: KeyStore) -> None:
     from tasks.datasets.parquet import parquet, remove
 
     # pixels are compared as split sees them; of another source the list says nothing by pixels
-    images = parquet(PART, section.resize if Path(section.path) == COPY else None)
+    whole = (
+        section if Path(section.path) == COPY else Split(source="parquet", path=str(COPY), forget=Forget())
+    )
+    images = parquet(PART, whole)
     kept = set(erased.kept(images.sample_ids, images.images, images.pictures, keys).tolist())
-    remove(PART, [source for row, source in enumerate(images.sources) if row not in kept])
+    remove(PART, [source for row, source in enumerate(images.sources) if row not in kept], whole)
 
 
 def _sync(path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.files import write_json
 from tasks.core.params import Params
@@ -12,12 +17,17 @@ from tasks.requests.high_water import read_checked
 from tasks.requests.key_folder import open_keys
 from tasks.requests.keys import KeyStore
 from tasks.requests.settings import settings_of
+from tasks.requests.subjects import write_subjects
 from tasks.samples.check import check
-from tasks.samples.copies import write_copies
+from tasks.samples.copies import find_copies, write_copies
+from tasks.samples.image_set import ImageSet
 from tasks.samples.manifest import LoadedSplit, Manifest, Samples
+from tasks.samples.people import on_both_sides
 from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
 from tasks.samples.table import SPLIT
+
+log = logging.getLogger(__name__)
 
 
 def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
@@ -47,7 +57,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     keys = keys or open_keys(settings_of(params), os.environ, Path.cwd())
     erased = read_checked(Path(section.erased) if section.erased is not None else None, keys)
     image_set = check(
-        SOURCES.get(section.source)(Path(section.path), section.resize), f"{section.source} {section.path}"
+        SOURCES.get(section.source)(Path(section.path), section), f"{section.source} {section.path}"
     )
     kept = erased.kept(image_set.sample_ids, image_set.images, image_set.pictures, keys)
     is_listed, delivered = erased.naming(keys), frozenset(image_set.sample_ids)
@@ -57,13 +67,34 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     columns = (image_set.sample_ids, image_set.sources, image_set.labels)
     manifest = Manifest(*columns, roles)
     write_pictures(image_set.pictures, SPLIT)
-    write_copies(image_set.sample_ids, image_set.images, SPLIT)
+    same, alike = find_copies(image_set.images)
+    write_copies(image_set.sample_ids, same, alike, SPLIT)
+    write_subjects(image_set.sample_ids, image_set.subjects, keys, SPLIT)
     write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)
+    metrics |= _leakage(image_set, alike, parts == "test")
     write_json(SPLIT / "metrics.json", metrics)
     return metrics
+
+
+def _leakage(image_set: ImageSet, alike: Sequence[int], is_test: NDArray[np.bool_]) -> dict[str, float]:
+    """Count the test samples that show a picture, or a person, of which other parts have an image, too."""
+    groups = np.array(alike)
+    elsewhere = np.unique(groups[~is_test])
+    found = {
+        "leakage/near_copies": int(np.count_nonzero(is_test & (groups > 0) & np.isin(groups, elsewhere)))
+    }
+    if image_set.subjects is not None:
+        found["leakage/subjects"] = on_both_sides(image_set.subjects, is_test, ~is_test)
+    for what, count in found.items():
+        if count:
+            shared = "nearly the same picture" if what == "leakage/near_copies" else "a person"
+            log.warning(
+                "%d of %d test samples show %s that training or val has, too", count, is_test.sum(), shared
+            )
+    return dict(found)
 
 
 def reads(params: Params) -> tuple[str, ...]:

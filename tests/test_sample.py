@@ -18,6 +18,7 @@ from tasks.requests.high_water import extend
 from tasks.requests.keys import LIST_KEY, KeyStore
 from tasks.requests.suppression import Erased, lines_for
 from tasks.sample import COPY, EMBEDDED, PART, sample
+from tests.datasets.building import reading
 from tests.functional.repository import write_embedded
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def erase(keys: KeyStore, *rows: int) -> list[str]:
     """Enter rows of the embedded images into the list of what was erased; return their ids."""
-    images = parquet(EMBEDDED, None)
+    images = parquet(EMBEDDED, reading())
     arrays = (images.sample_ids, images.images, images.pictures)
     extend(LIST, keys, lambda key: lines_for(rows, *arrays, key))
     return [images.sample_ids[row] for row in rows]
@@ -62,7 +63,7 @@ def test_the_copy_has_the_images_to_the_byte_and_the_licence_but_is_not_called_p
 
 def test_a_copy_that_is_there_stays_as_it_is(keys: KeyStore) -> None:
     sample(params(), keys)
-    remove(COPY, ["train-00000-of-00001.parquet#3"])
+    remove(COPY, ["train-00000-of-00001.parquet#3"], reading())
     (COPY / "LICENSE").unlink()
     before = contents(COPY)
     assert not sample(params(), keys)
@@ -79,7 +80,7 @@ def test_a_new_copy_is_without_what_was_erased(keys: KeyStore) -> None:
     gone = erase(keys, 4, 17)
     before = contents(EMBEDDED)
     assert sample(params(), keys)
-    every, left = parquet(EMBEDDED, None), parquet(COPY, None)
+    every, left = parquet(EMBEDDED, reading()), parquet(COPY, reading())
     assert [name for name in every.sample_ids if name not in gone] == list(left.sample_ids)
     assert len(left.sample_ids) == len(every.sample_ids) - 2
     assert contents(EMBEDDED) == before
@@ -91,7 +92,7 @@ def test_what_was_erased_is_recognised_whatever_size_split_works_with(
 ) -> None:
     (gone,) = erase(keys, 4)
     assert sample(params(**split), keys)
-    assert gone not in parquet(COPY, None).sample_ids
+    assert gone not in parquet(COPY, reading()).sample_ids
 
 
 def test_without_the_key_to_what_was_erased_no_copy_is_made(keys: KeyStore) -> None:

@@ -15,6 +15,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params, load, validate
 from tasks.requests.high_water import MARK, extend, restore
 from tasks.requests.keys import LIST_KEY, KeyStore, check_value
+from tasks.requests.subjects import Subjects
 from tasks.requests.suppression import Erased, lines_for
 from tasks.samples.manifest import LoadedSplit, Manifest, load_split
 from tasks.samples.pictures import read_pictures
@@ -57,10 +58,11 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         "val/count": 500,
         "test/count": 5000,
         "classes/count": 10,
+        "leakage/near_copies": 1,  # a look at the pair confirms it
     }
     assert sorted(contents()) == [
         *("classes.json", "copies.csv", "images.npy", "manifest.csv", "metrics.json", "pictures.npy"),
-        *("rows.json", "samples.csv"),
+        *("rows.json", "samples.csv", "subjects.csv"),
     ]
     assert json.loads(Path("data/split/metrics.json").read_text()) == metrics
     assert json.loads(Path("data/split/classes.json").read_text()) == [str(label) for label in range(10)]
@@ -188,8 +190,35 @@ def test_a_source_that_breaks_the_rules_is_named(pets: Path) -> None:
         split(params("image_folder", pets))
     (pets / "test/cat").rmdir()
     (pets / "test/dog").rmdir()
-    with pytest.raises(ExpungeError, match=f"^image_folder {pets}: no test images"):
+    with pytest.raises(ExpungeError, match=f"^{pets}/test has no class folders"):
         split(params("image_folder", pets))
+
+
+def test_whose_the_images_are_is_written_as_keyed_digests_and_leakage_is_counted(
+    pets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = KeyStore(tmp_path.parent / f"{tmp_path.name}-keys", tmp_path)
+    people = [f"train/cat/{n:03d}.png,crm:{n % 20}" for n in range(40)]
+    (pets / "subjects.csv").write_text(
+        "\n".join(["path,subject", *people, "test/cat/001.png,crm:7;crm:99", ""])
+    )
+    metrics = split(params("image_folder", pets), keys)
+    assert metrics["leakage/subjects"] == 1
+    assert "1 of 4 test samples show a person that training or val has, too" in caplog.text
+    assert not any(b"crm:" in content for content in contents().values())
+    subjects = Subjects.read()
+    assert subjects.of("crm:7", keys) == ["test/cat/001.png", "train/cat/007.png", "train/cat/027.png"]
+    assert subjects.people["test/cat/001.png"] == 2
+    assert subjects.of("crm:1000", keys) == []
+    before = contents()
+    split(params("image_folder", pets), keys)
+    assert contents() == before
+    keys.destroy("subjects")
+    with pytest.raises(ExpungeError, match=r"subjects.csv names people under a key that is not in .*copy"):
+        subjects.of("crm:7", keys)
+    keys.create("subjects")
+    with pytest.raises(ExpungeError, match="under another key than"):
+        subjects.of("crm:7", keys)
 
 
 def erasable(pets: Path, tmp_path: Path, **options: Any) -> tuple[KeyStore, Params]:

@@ -126,17 +126,35 @@ class Forget(Section):
         return 0.1 if self.kind == "random" else 1.0
 
 
+COLOURS = {"black": "#000000", "grey": "#808080", "white": "#ffffff"}
+
+
 class Split(Section):
     """Where the images come from, and who is retain, forget, val and test.
 
+    ``resize``: side of the square that every image is scaled to; ``fit``: how one gets there that is no
+    square. ``background``: what shows through transparency and fills what padding adds. ``bits``: those in
+    use of images with 16 bits a value. ``max_megapixels``: above it an image is refused unread.
+    ``table``, ``root``: of source ``table``, below ``path``. ``label_column``, ``subject``: columns of a
+    table; of ``image_folder``, ``subject`` is a table of paths and subjects below ``path``.
+    ``val_fraction``, ``test_fraction``: of the images, where the source has no such part of its own.
     ``erased``: the list of samples that requests have erased and that no source may bring back.
     """
 
     source: str
     path: Annotated[str, Field(min_length=1)]
-    resize: Annotated[int, Field(ge=8, le=512)] | None = None
+    table: Annotated[str, Field(min_length=1)] | None = None
+    root: Annotated[str, Field(min_length=1)] = "."
+    label_column: Annotated[str, Field(min_length=1)] | None = None
+    subject: Annotated[str, Field(min_length=1)] | None = None
+    resize: Annotated[int, Field(ge=8, le=1024)] | None = None
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    background: Annotated[str, Field(pattern=rf"^(#[0-9a-fA-F]{{6}}|{'|'.join(COLOURS)})$")] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    max_megapixels: Annotated[float, Field(gt=0, le=4096)] = 128.0
     seed: Seed = 0
     val_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.2
     erased: Annotated[str, Field(min_length=1)] | None = None
     forget: Forget
 
@@ -146,6 +164,20 @@ class Split(Section):
         if self.source not in known:
             raise ValueError(f"source is {self.source!r}; known: {', '.join(known)}")
         return self
+
+    @model_validator(mode="after")
+    def _fit_has_a_size(self) -> Self:
+        if self.fit != "stretch" and self.resize is None:
+            raise ValueError(f"fit is {self.fit!r}, which needs resize, the side in pixels")
+        return self
+
+    @property
+    def rgb(self) -> tuple[int, int, int] | None:
+        """Red, green and blue of ``background``, 0 to 255 each."""
+        if self.background is None:
+            return None
+        red, green, blue = bytes.fromhex(COLOURS.get(self.background, self.background)[1:])
+        return red, green, blue
 
 
 class Augment(Section):

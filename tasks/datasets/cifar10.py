@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core.errors import ExpungeError
+from tasks.core.params import Split
 from tasks.datasets import register
-from tasks.datasets._decode import resized
+from tasks.datasets._reading.decode import resized
+from tasks.datasets._reading.still import Decoding
 from tasks.samples.image_set import ImageSet
 from tasks.samples.pictures import fingerprints_of
 
@@ -21,7 +23,7 @@ SILENCE = 30.0
 
 
 @register
-def cifar10(path: Path, resize: int | None) -> ImageSet:
+def cifar10(path: Path, split: Split) -> ImageSet:
     """Return CIFAR-10, downloaded to ``path`` if it is not there.
 
     Ids are ``train/00000`` … and ``test/00000`` … by original index.
@@ -53,7 +55,7 @@ def cifar10(path: Path, resize: int | None) -> ImageSet:
     for data, into in ((train.data, images[: len(train)]), (test.data, images[len(train) :])):
         into[:] = data.transpose(0, 3, 1, 2)
     return ImageSet(
-        images=resized(images, resize),
+        images=resized(images, Decoding.of(split)),
         labels=np.array([*train.targets, *test.targets], dtype=np.int64),
         sample_ids=sample_ids,
         sources=tuple(sample_id.replace("/", "#") for sample_id in sample_ids),

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core.params import Split
 from tasks.datasets import register
-from tasks.datasets._decode import resized
+from tasks.datasets._reading.decode import resized
+from tasks.datasets._reading.still import Decoding
 from tasks.samples.image_set import ImageSet
 from tasks.samples.pictures import fingerprints_of
 from tasks.samples.roles import lowest, rank, share
@@ -17,7 +19,7 @@ TEST_SHARE = 0.25
 
 
 @register
-def digits(path: Path, resize: int | None) -> ImageSet:  # noqa: ARG001  (every source takes a path)
+def digits(path: Path, split: Split) -> ImageSet:  # noqa: ARG001  (every source takes a path)
     """Return the digits; a fixed, stratified quarter of them is the test part.
 
     Ids are ``digits/0000`` … by original index. ``path`` is ignored: the images come with scikit-learn.
@@ -34,7 +36,7 @@ def digits(path: Path, resize: int | None) -> ImageSet:  # noqa: ARG001  (every 
         is_test[lowest(ranks, members, share(TEST_SHARE, len(members)))] = True
     grey = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]  # stored as 0 … 16
     return ImageSet(
-        images=resized(grey, resize),
+        images=resized(grey, Decoding.of(split)),
         labels=labels,
         sample_ids=sample_ids,
         sources=tuple(f"{NAME}#{index}" for index in range(len(labels))),

@@ -1,4 +1,4 @@
-"""Folders of image files: ``train/<class>/…`` and ``test/<class>/…``."""
+"""Folders of image files: ``train/<class>/…``, and if there are any, the same of ``val`` and ``test``."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core import dvc_cache
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
+from tasks.core.params import Split
 from tasks.datasets import register
-from tasks.datasets._decode import Decoder
+from tasks.datasets._reading import subjects as whose
+from tasks.datasets._reading import tiny_imagenet
+from tasks.datasets._reading.decode import Decoder
+from tasks.datasets._reading.passed_over import kind_of
+from tasks.datasets._reading.still import Decoding
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
 
 log = logging.getLogger(__name__)
 
-PARTS = ("train", "test")
-LAYOUT = "train/<class>/… and test/<class>/… are needed"
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+VAL = ("val", "valid", "validation")
+"""Names that the folder of the validation part may have."""
+
+LAYOUT = "train/<class>/… is needed, and if wanted test/<class>/… and val/<class>/…"
+EXTENSIONS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff",
+    ".avif", ".heic", ".heif",
+)  # fmt: skip
 LEAVES = "link that leaves the folder"
 BROKEN = "broken link"
-LITTER = frozenset(
-    {
-        "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "lost+found", "@eadir",
-        "$recycle.bin", "system volume information",
-    }
-)  # fmt: skip
-"""Files and folders that systems leave behind, in any case; they are passed over like hidden ones."""
+REWRITTEN = (".csv", ".txt")
+"""Ends of the names of files that :func:`remove` writes anew without the erased, instead of deleting them."""
+
 ERASED = ".expunge-erased"
 """Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 
@@ -41,70 +48,108 @@ ERASED = ".expunge-erased"
 class _Found:
     """What a walk met, as POSIX paths below the root; ``unusable`` maps a path to what is wrong.
 
-    ``litter``: names of what systems have left behind.
+    ``passed_over``: why files and folders were passed over, one entry each.
     """
 
     folders: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
-    litter: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
 
 
 @register
-def image_folder(path: Path, resize: int | None) -> ImageSet:
-    """Read every image below ``path/train`` and ``path/test``, once.
+def image_folder(path: Path, split: Split) -> ImageSet:
+    """Read every image below ``path/train``, ``path/val`` and ``path/test``, once.
 
     Classes are the folders in ``train``, sorted by name; folders below a class belong to it. A sample's
-    id is the file's path below ``path`` with forward slashes, e.g. ``train/cat/001.png``.
+    id is the file's path below ``path`` with forward slashes, e.g. ``train/cat/001.png``. ``val`` may also be
+    called ``valid`` or ``validation``; it and ``test`` may be missing. In Tiny-ImageNet's layout, the classes
+    of ``val`` are those in its ``val_annotations.txt``, and ``test``, which has none, is passed over.
+
+    Whose the images are stands in ``subjects.csv`` beside ``train``, or in the table ``split.subject``.
 
     Raises
     ------
     ExpungeError
-        If a folder is missing, or empty though nothing was erased, ``test`` has a class that ``train``
-        lacks, or any file cannot be used: no image, damaged, a broken link, or a link that leaves ``path``.
-        All such files are counted and the first are named.
+        If ``train`` is missing, a class is empty though nothing was erased, ``test`` or ``val`` has a class
+        that ``train`` lacks, or any file cannot be used: no image, damaged, a broken link, or a link that
+        leaves ``path`` and does not lead into DVC's cache. All such files are counted and the first named.
     """
-    found = _walk(path)
-    classes = _classes(path, found)
-    if found.litter:
-        counted = ", ".join(f"{name} ({count})" for name, count in sorted(Counter(found.litter).items()))
-        log.warning("image_folder %s: passed over: %s", path, counted)
+    val_labels = tiny_imagenet.labels(path)
+    found = _walk(path, with_test=val_labels is None)
+    class_of = {
+        name: val_labels.get(name) if _is_val(name) and val_labels else _class_of(name)
+        for name in found.files
+    }
+    classes = _classes(path, found, flat_val=val_labels is not None)
+    _tell(path, found, unlabelled_test=val_labels is not None)
     files = sorted(found.files)
-    decoder = Decoder(len(files), resize, path)
+    decoder = Decoder(len(files), Decoding.of(split), path)
     for name, reason in sorted(found.unusable.items()):
         decoder.refuse(name, reason)
     for name in files:
-        try:
-            with (path / name).open("rb") as file:
-                decoder.add(file, name)
-        except OSError as error:
-            decoder.refuse(name, str(error.strerror))
+        decoder.add(path / name, name)
     number = {name: index for index, name in enumerate(classes)}
+    for name in files:
+        if class_of[name] not in number:
+            decoder.refuse(name, "val_annotations.txt gives it no class that train has")
+    images = decoder.finish()
     trained = {_class_of(name) for name in files if name.startswith("train/")}
+    is_val = np.array([_is_val(name) for name in files])
     return PartlyErased(
-        images=decoder.finish(),
-        labels=np.array([number[_class_of(name)] for name in files], dtype=np.int64),
+        images=images,
+        labels=np.array([number[str(class_of[name])] for name in files], dtype=np.int64),
         sample_ids=tuple(files),
         sources=tuple(files),
         is_test=np.array([name.startswith("test/") for name in files]),
         classes=classes,
         pictures=decoder.pictures,
+        is_val=is_val if is_val.any() else None,
+        subjects=_subjects_of(path, split, files),
+        has_test=val_labels is None and (path / "test").is_dir(),
         erased_classes=frozenset(number[name] for name in classes if name not in trained),
     )
 
 
-def encoded(path: Path, references: Collection[str]) -> dict[str, bytes]:
+def _tell(path: Path, found: _Found, *, unlabelled_test: bool) -> None:
+    counts = Counter(found.passed_over)
+    if unlabelled_test and (path / "test").is_dir():
+        counts["test, which has no classes"] = 1
+    if counts:
+        counted = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        log.warning("image_folder %s: passed over: %s", path, counted)
+
+
+def _subjects_of(path: Path, split: Split, files: list[str]) -> tuple[tuple[str, ...], ...] | None:
+    table = _subject_table(path, split)
+    if table is None:
+        return None
+    subjects, strangers = whose.of_samples(files, whose.read_subjects(table))
+    if strangers:
+        log.warning("%s: %d of its paths are no images here", table, strangers)
+    if nobodys := sum(not each for each in subjects):
+        log.warning("%s: says of %d of %d images whose they are not", table, nobodys, len(files))
+    return subjects
+
+
+def _subject_table(path: Path, split: Split) -> Path | None:
+    table = path / (split.subject or whose.FILE)
+    return table if split.subject or table.exists() else None
+
+
+def encoded(path: Path, references: Collection[str], split: Split) -> dict[str, bytes]:  # noqa: ARG001
     """Return the bytes of the files that ``references`` name, where they are there."""
     _refuse_escaping(path, references)
     files = set(_walk(path).files)
     return {name: (path / name).read_bytes() for name in references if name in files}
 
 
-def remove(path: Path, references: Collection[str]) -> list[Path]:
+def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     """Delete the files that ``references`` name and return them; see :mod:`tasks.erasure.originals`.
 
     What a link leads to is deleted with it, unless it lies outside ``path`` or another sample needs it.
-    A class folder that loses its last image is marked, so that the class stays.
+    A class folder that loses its last image is marked, so that the class stays. Their rows leave the table of
+    subjects.
 
     Raises
     ------
@@ -129,7 +174,10 @@ def remove(path: Path, references: Collection[str]) -> list[Path]:
                 deleted.append(place)
     if deleted:
         os.sync()  # a power cut must not bring them back
-    return deleted
+    table = _subject_table(path, split)
+    if table is not None and whose.without(table, references):
+        deleted.append(table)
+    return deleted + tiny_imagenet.forget(path, references)
 
 
 def _refuse_escaping(path: Path, references: Iterable[str]) -> None:
@@ -183,15 +231,30 @@ def _class_of(relative: str) -> str:
     return relative.split("/")[1]
 
 
-def _walk(root: Path) -> _Found:
+def _is_val(relative: str) -> bool:
+    return relative.partition("/")[0] in VAL
+
+
+def _parts(root: Path, *, with_test: bool) -> list[str]:
+    """Folders of the parts that there are."""
+    if not (root / "train").is_dir():
+        there = ", ".join(sorted(each.name for each in root.iterdir())[:5]) if root.is_dir() else ""
+        found = f"found: {there or 'nothing'}" if root.is_dir() else "it is no folder"
+        raise ExpungeError(f"{root} has no folder train ({found}); {LAYOUT}")
+    val = [name for name in VAL if (root / name).is_dir()]
+    if len(val) > 1:
+        raise ExpungeError(f"{root} has {' and '.join(val)}: two validation parts; keep one")
+    test = ["test"] if with_test and (root / "test").is_dir() else []
+    return ["train", *val, *test]
+
+
+def _walk(root: Path, *, with_test: bool = True) -> _Found:
     found = _Found()
     real_root = root.resolve()
     read: set[Path] = set()
-    pending = list(PARTS)
+    pending = _parts(root, with_test=with_test)
     while pending:
         folder = pending.pop()
-        if not (root / folder).is_dir():
-            raise ExpungeError(f"{root} has no folder {folder}; {LAYOUT}")
         real = (root / folder).resolve()
         if not real.is_relative_to(real_root):
             found.unusable[folder] = LEAVES
@@ -213,10 +276,9 @@ def _sort_entries(root: Path, real_root: Path, folder: str, found: _Found) -> li
         return []
     folders = []
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.name.casefold() in LITTER:
-            found.litter.append(entry.name)
+        if kind := kind_of(entry.name):
+            if entry.name != ERASED:
+                found.passed_over.append(kind)
             continue
         relative = f"{folder}/{entry.name}"
         problem = _problem(entry, real_root, is_in_class="/" in folder)
@@ -238,7 +300,7 @@ def _problem(entry: os.DirEntry[str], real_root: Path, *, is_in_class: bool) -> 
             real = Path(entry.path).resolve(strict=True)
         except (OSError, RuntimeError):  # RuntimeError: a link to itself
             return BROKEN
-        if not real.is_relative_to(real_root):
+        if not real.is_relative_to(real_root) and not dvc_cache.holds(real):
             return LEAVES
     if entry.is_dir():
         return None
@@ -251,21 +313,29 @@ def _problem(entry: os.DirEntry[str], real_root: Path, *, is_in_class: bool) -> 
     return None
 
 
-def _classes(path: Path, found: _Found) -> tuple[str, ...]:
+def _classes(path: Path, found: _Found, *, flat_val: bool) -> tuple[str, ...]:
     folders = sorted(name for name in found.folders if name.count("/") == 1)
     classes = tuple(_class_of(name) for name in folders if name.startswith("train/"))
     if not classes:
         raise ExpungeError(f"{path}/train has no class folders; {LAYOUT}")
+    there = [*folders, *found.unusable]
+    for part in ("test", *VAL):
+        if (path / part).is_dir() and not flat_val and not any(each.startswith(part) for each in there):
+            raise ExpungeError(f"{path}/{part} has no class folders; {LAYOUT}")
+    if flat_val:
+        folders = [name for name in folders if not _is_val(name)]
     unknown = [name for name in folders if _class_of(name) not in classes]
     if unknown:
         raise ExpungeError(
             f"{path}: {unknown[0]} is a class that train lacks; train has {', '.join(classes)}"
         )
-    filled = {name.rpartition("/")[0] for name in found.files} | set(found.unusable)
+    filled = _with_parents(found.files) | _with_parents(found.unusable)
     for name in folders:
-        if (
-            not any(other == name or other.startswith(f"{name}/") for other in filled)
-            and not (path / name / ERASED).exists()
-        ):
+        if name not in filled and not (path / name / ERASED).exists():
             raise ExpungeError(f"{path}: class folder {name} holds no images")
     return classes
+
+
+def _with_parents(names: Iterable[str]) -> set[str]:
+    """Return the names, and the class folders that they lie in."""
+    return {*names, *map(_class_folder, names)}

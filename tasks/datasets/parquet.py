@@ -1,10 +1,9 @@
-"""Parquet files in the layout of data set hubs: one row an image, with its bytes and its label."""
+"""Parquet files in the layouts of data set hubs: one row an image, with its bytes and its label."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,21 +14,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import clear_parts, write_whole
+from tasks.core.params import Split
 from tasks.datasets import register
-from tasks.datasets._decode import Decoder
+from tasks.datasets._reading import hub_columns as columns
+from tasks.datasets._reading.decode import Decoder
+from tasks.datasets._reading.hub_files import PARTS, find_files
+from tasks.datasets._reading.still import Decoding
+from tasks.datasets._reading.subjects import references_in
 from tasks.samples.check import PartlyErased
 from tasks.samples.image_set import ImageSet
 
-PARTS = ("train", "test")
-IMAGE_COLUMNS = ("img", "image")
+log = logging.getLogger(__name__)
+
 BATCH = 1024
-"""Rows read at a time, so that the encoded images never lie in memory all together."""
+"""Rows read at a time at most,"""
+BATCH_BYTES = 2**26
+"""and about so many bytes, so that the encoded images never lie in memory all together."""
+
 NOTE = b"expunge"
 """Key of a file's metadata under which its :class:`_Note` is kept, as JSON."""
+
+REWRITTEN = (".parquet",)
+"""Ends of the names of files that :func:`remove` writes anew without the erased, instead of deleting them."""
+
+UNLABELLED = (None, -1)
+"""What hubs write instead of a label of images that are to be judged by somebody else."""
+
+Label = int | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +58,36 @@ class _Note:
         Whether the part's ids are made of the bytes, though the paths that are left may be unique.
     gone
         Numbers of the erased copies of images, by digest; only of images of which a copy is kept.
+    names
+        Names of all classes, where labels are names that no schema lists.
     """
 
     classes: Sequence[int] = ()
     by_bytes: bool = False
     gone: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shard:
-    """One file, before its images are read; ``rows`` and ``labels`` are of the rows not erased."""
+    """One file, before its images are read.
+
+    ``name`` is its path below the source; ``labels`` and ``subjects`` are of all rows.
+    """
 
     path: Path
+    name: str
     part: str
     image_column: str
-    row_count: int
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: Sequence[Label]
+    subjects: Sequence[object] | None
     class_names: tuple[str, ...] | None
     note: _Note
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """One row that was not erased."""
+    """One row that has an image and a label."""
 
     shard: _Shard
     row: int
@@ -76,81 +96,109 @@ class _Listed:
 
     @property
     def source(self) -> str:
-        return f"{self.shard.path.name}#{self.row}"
+        return f"{self.shard.name}#{self.row}"
+
+    @property
+    def label(self) -> Label:
+        return self.shard.labels[self.row]
 
 
 @register
-def parquet(path: Path, resize: int | None) -> ImageSet:
-    """Read ``train-*.parquet`` and ``test-*.parquet`` in the folder ``path``.
+def parquet(path: Path, split: Split) -> ImageSet:
+    """Read the Parquet files of a folder: ``train-*.parquet`` and, if there are any, those of val and test.
 
-    The image column is called ``img`` or ``image`` and is binary or ``struct<bytes, path>``; the column
-    ``label`` holds integers. Class names are those that the hub stored in the schema, else the numbers.
+    The image column is called ``img`` or ``image``, or is the first that holds encoded images, binary or
+    ``struct<bytes, path>``. The label column is ``split.label_column``, or the only one of ``label``,
+    ``labels``, ``fine_label``, ``coarse_label``, or the only one that the hub's schema says is one; it holds
+    numbers from 0 or names. Class names are those that the hub stored in the schema, or else the labels.
+    Whose an image is stands in the column ``split.subject``, by default ``subject`` if there is one.
 
-    A sample id is ``train/`` or ``test/`` and the row's ``path``. Where a part's paths are missing or
-    not unique, all ids of that part are made of the SHA-256 of the image bytes instead, its first 16
+    A sample id is ``train/``, ``val/`` or ``test/`` and the row's ``path``. Where a part's paths are missing
+    or not unique, all ids of that part are made of the SHA-256 of the image bytes instead, its first 16
     hex digits; further copies of the same bytes get ``-2``, ``-3``, … in order of their labels. So ids
     depend neither on the order of rows nor, except among such copies, on which other rows there are.
 
     A row whose image and label are both null was erased. The others keep their row numbers, and after
-    :func:`remove` their ids too.
+    :func:`remove` their ids too. A row that has a label but no image is passed over, and so is a test or
+    validation part without labels.
 
     Raises
     ------
     ExpungeError
-        If files, columns, labels or images are missing or damaged.
+        If files, columns, labels or images are missing or damaged, or it is not clear which are meant.
     """
-    shards = [_open(file, part) for part in PARTS for file in _files(path, part)]
-    labels = np.concatenate([shard.labels for shard in shards])
-    is_test = np.concatenate([np.full(len(shard.labels), shard.part == "test") for shard in shards])
-    classes = _classes(path, shards, labels)
-    decoder = Decoder(len(labels), resize, path)
+    shards = _labelled(path, _open_all(path, split))
+    classes = _classes(path, shards)
+    number: Mapping[Label, int] = {name: index for index, name in enumerate(classes)}
+    decoder = Decoder(sum(len(shard.labels) for shard in shards), Decoding.of(split), path)
     listed: list[_Listed] = []
     for shard in shards:
         for row, image in _rows(shard):
-            if image is None:
-                decoder.refuse(row.source, "no bytes")
-            else:
-                decoder.add(io.BytesIO(image), row.source)
+            decoder.add(image, row.source)
             listed.append(row)
+    labels = np.array(
+        [row.label if isinstance(row.label, int) else number[row.label] for row in listed], dtype=np.int64
+    )
     sample_ids = [
         sample_id
         for part in PARTS
         for sample_id in _sample_ids(part, [row for row in listed if row.shard.part == part], shards)
     ]
+    parts = np.array([row.shard.part for row in listed])
     return PartlyErased(
-        images=decoder.finish(),
+        images=decoder.finish(len(listed)),
         labels=labels,
         sample_ids=tuple(sample_ids),
         sources=tuple(row.source for row in listed),
-        is_test=is_test,
+        is_test=parts == "test",
         classes=classes,
         pictures=decoder.pictures,
-        row_counts=tuple((shard.path.name, shard.row_count) for shard in shards if shard.part == "train"),
-        erased_classes=_known(shards).difference(labels[~is_test].tolist()),
+        row_counts=tuple((shard.name, len(shard.labels)) for shard in shards if shard.part == "train"),
+        is_val=parts == "val" if np.any(parts == "val") else None,
+        subjects=_subjects(listed),
+        has_test=any(shard.part == "test" for shard in shards),
+        erased_classes=_known(shards).difference(labels[parts == "train"].tolist()),
     )
 
 
-def encoded(path: Path, references: Collection[str]) -> dict[str, bytes]:
+def _subjects(listed: Sequence[_Listed]) -> tuple[tuple[str, ...], ...] | None:
+    if all(row.shard.subjects is None for row in listed):
+        return None
+    return tuple(
+        references_in(row.shard.subjects[row.row], row.source) if row.shard.subjects is not None else ()
+        for row in listed
+    )
+
+
+def encoded(path: Path, references: Collection[str], split: Split) -> dict[str, bytes]:
     """Return the image bytes of the rows that ``references`` name, where they are there."""
     asked = set(references)
-    shards = [_open(file, part) for part in PARTS for file in _files(path, part)]
-    rows = ((row.source, image) for shard in shards for row, image in _rows(shard))
-    return {source: image for source, image in rows if image is not None and source in asked}
+    rows = (row for shard in _open_all(path, split) for row in _rows(shard))
+    return {row.source: image for row, image in rows if row.source in asked}
 
 
-def remove(path: Path, references: Collection[str]) -> list[Path]:
+def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     """Make the rows that ``references`` name null and return the files that were rewritten.
 
     Only files that hold such rows are rewritten; see :mod:`tasks.erasure.originals`. A file keeps its
     columns, metadata, compression and row groups.
     """
-    clear_parts(path)  # they would hold the images of later requests
-    shards = [_open(file, part) for part in PARTS for file in _files(path, part)]
-    classes = _known(shards).union(*(shard.labels.tolist() for shard in shards if shard.part == "train"))
+    shards = _open_all(path, split)
+    for folder in {shard.path.parent for shard in shards}:
+        clear_parts(folder)  # they would hold the images of later requests
+    names = _classes(path, shards)
+    number: Mapping[Label, int] = {name: index for index, name in enumerate(names)}
+    trained = {
+        label for shard in shards if shard.part == "train" for label in shard.labels if label is not None
+    }
+    classes = _known(shards).union(label if isinstance(label, int) else number[label] for label in trained)
+    spelled = names if any(isinstance(label, str) for label in trained) or _noted_names(shards) else ()
     plans = [
         plan
         for part in PARTS
-        for plan in _plans([shard for shard in shards if shard.part == part], set(references), classes)
+        for plan in _plans(
+            [shard for shard in shards if shard.part == part], set(references), classes, spelled
+        )
     ]
     for shard, rows, note in plans:
         _rewrite(shard, rows, note)
@@ -158,7 +206,7 @@ def remove(path: Path, references: Collection[str]) -> list[Path]:
 
 
 def _plans(
-    shards: Sequence[_Shard], asked: Collection[str], classes: Collection[int]
+    shards: Sequence[_Shard], asked: Collection[str], classes: Collection[int], names: Sequence[str]
 ) -> Iterator[tuple[_Shard, list[int], _Note]]:
     """Which files of one part to rewrite, the rows to make null and the new note.
 
@@ -182,7 +230,7 @@ def _plans(
     for shard in shards:
         rows, copies = leaving[shard.path], gone[shard.path]
         if rows or len(copies) < len(shard.note.gone):
-            yield shard, rows, _Note(sorted(classes), by_bytes, copies)
+            yield shard, rows, _Note(sorted(classes), by_bytes, copies, names)
 
 
 def _rewrite(shard: _Shard, leaving: Sequence[int], note: _Note) -> None:
@@ -220,98 +268,88 @@ def _groups_without(file: pq.ParquetFile, schema: pa.Schema, leaving: Sequence[i
     first = 0
     for group in range(file.num_row_groups):
         batches = []
-        for batch in file.iter_batches(BATCH, row_groups=[group]):
+        for batch in file.iter_batches(_batch_size(file), row_groups=[group]):
             numbers = np.arange(len(batch))
             # Taking row "null" gives a row of nulls: nothing of the old one is even copied.
-            taken = batch.take(pa.array(numbers, mask=np.isin(first + numbers, leaving)))
-            batches.append(pa.RecordBatch.from_arrays(taken.columns, schema=schema))
+            wanted = pa.array(numbers, mask=np.isin(first + numbers, leaving))
+            columns_left = [_taken(column, wanted) for column in batch.columns]
+            batches.append(pa.RecordBatch.from_arrays(columns_left, schema=schema))
             first += len(batch)
         yield pa.Table.from_batches(batches, schema)
 
 
-def _files(path: Path, part: str) -> list[Path]:
-    """Return the part's files in order; every one that their names announce must be there."""
-    wanted = "a folder with train-*.parquet and test-*.parquet is needed"
-    if path.is_file():
-        raise ExpungeError(f"{path} is a single file, so there is no test part; {wanted}")
-    if not path.is_dir():
-        raise ExpungeError(f"{path} does not exist; {wanted}")
-    files = sorted(path.glob(f"{part}-*.parquet"))
-    if not files:
-        found = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
-        raise ExpungeError(f"{path} holds no {part}-*.parquet (found: {found}); {wanted}")
-    for file in files:
-        shard = re.fullmatch(rf"{part}-\d+-of-(\d+)", file.stem, re.ASCII)
-        if shard and int(shard[1]) != len(files):
-            raise ExpungeError(f"{path}: {file.name} announces {int(shard[1])} files, found {len(files)}")
-    return files
+def _taken(column: pa.Array, wanted: pa.Array) -> pa.Array:
+    """Take rows of a column; Arrow cannot where it holds views."""
+    if "_view" not in str(column.type):
+        return column.take(wanted)
+    values = column.to_pylist()
+    return pa.array([None if row is None else values[row] for row in wanted.to_pylist()], column.type)
 
 
-def _open(path: Path, part: str) -> _Shard:
+def _batch_size(file: pq.ParquetFile) -> int:
+    groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    row = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    return int(min(BATCH, max(1, BATCH_BYTES // max(1, row))))
+
+
+def _open_all(path: Path, split: Split) -> list[_Shard]:
+    return [_open(path, file, part, split) for part, files in find_files(path).items() for file in files]
+
+
+def _open(path: Path, file: Path, part: str, split: Split) -> _Shard:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            schema = file.schema_arrow
-            _check_columns(path, schema)
-            labels = file.read(columns=["label"]).column("label")
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            schema = opened.schema_arrow
+            image = columns.image_column(file, schema)
+            label = columns.label_column(file, schema, split)
+            subject = columns.subject_column(file, schema, split)
+            read = opened.read(columns=list(dict.fromkeys(name for name in (label, subject) if name)))
+            labels = columns.labels_in(file, label, read.column(label))
+            subjects = read.column(subject).to_pylist() if subject else None
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-    image_column = next(name for name in schema.names if name in IMAGE_COLUMNS)
-    rows = np.flatnonzero(labels.is_valid().to_numpy())
+        raise _unreadable(file, error) from None
+    if not labels:
+        raise ExpungeError(f"{file} has no rows")
+    name = file.relative_to(path).as_posix()
     return _Shard(
-        path,
-        part,
-        image_column,
-        row_count=len(labels),
-        rows=rows,
-        labels=_labels(path, labels, rows),
-        class_names=_class_names(schema),
-        note=_note(path, schema),
+        file, name, part, image, labels, subjects, columns.class_names(schema, label), _note(file, schema)
     )
+
+
+def _labelled(path: Path, shards: Sequence[_Shard]) -> list[_Shard]:
+    """Leave out the parts beside the training part that have no labels; refuse numbers that are none."""
+    kept = []
+    for part in PARTS:
+        of_part = [shard for shard in shards if shard.part == part]
+        labels = {label for shard in of_part for label in shard.labels}
+        if (
+            part != "train"
+            and of_part
+            and labels.issubset(UNLABELLED)
+            and not any(s.note.classes for s in of_part)
+        ):
+            log.warning("parquet %s: the %s part has no labels and is passed over", path, part)
+            continue
+        kept += of_part
+    for shard in kept:
+        _check_labels(shard)
+    return kept
+
+
+def _check_labels(shard: _Shard) -> None:
+    """Refuse labels that are no numbers of classes.
+
+    One beyond the number of rows leaves classes empty, and would make a list of names that long.
+    """
+    for row, label in enumerate(shard.labels):
+        if isinstance(label, int) and not 0 <= label <= np.iinfo(np.int32).max:
+            raise ExpungeError(
+                f"{shard.name}#{row} in {shard.path.parent} has label {label}; 0 or more is right"
+            )
 
 
 def _unreadable(path: Path, error: Exception) -> ExpungeError:
     return ExpungeError(f"{path} is not a readable Parquet file: {(str(error).splitlines() or ['?'])[0]}")
-
-
-def _check_columns(path: Path, schema: pa.Schema) -> None:
-    images = [field for field in schema if field.name in IMAGE_COLUMNS]
-    labels = [field for field in schema if field.name == "label"]
-    if len(images) != 1 or len(labels) != 1:
-        raise ExpungeError(
-            f"{path} needs one column img or image, and one column label; found {', '.join(schema.names)}"
-        )
-    if not pa.types.is_integer(labels[0].type):
-        raise ExpungeError(f"{path}: column label is {labels[0].type}; integers from 0 are right")
-    kind = images[0].type
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise ExpungeError(
-            f"{path}: column {images[0].name} is {images[0].type}; binary or struct<bytes, path> is right"
-        )
-
-
-def _labels(path: Path, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labels of the rows that have one."""
-    if len(column) == 0:
-        raise ExpungeError(f"{path} has no rows")
-    labels: NDArray[np.integer] = column.drop_null().to_numpy()
-    # A label beyond the number of rows leaves classes empty, and would make a list of names that long.
-    wrong = np.flatnonzero((labels < 0) | (labels > np.iinfo(np.int32).max))
-    if wrong.size:
-        row, label = rows[wrong[0]], labels[wrong[0]]
-        raise ExpungeError(f"{path.name}#{row} in {path.parent} has label {label}; 0 or more is right")
-    return labels.astype(np.int64)
-
-
-def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
-    """Names that the hub's library stored in the schema's metadata, if it did."""
-    try:
-        stored = json.loads((schema.metadata or {})[b"huggingface"])
-        names = stored["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _note(path: Path, schema: pa.Schema) -> _Note:
@@ -329,15 +367,30 @@ def _known(shards: Sequence[_Shard]) -> frozenset[int]:
     return frozenset(label for shard in shards for label in shard.note.classes)
 
 
-def _classes(path: Path, shards: Sequence[_Shard], labels: NDArray[np.int64]) -> tuple[str, ...]:
-    stored = {shard.class_names: shard.path.name for shard in shards if shard.class_names is not None}
+def _noted_names(shards: Sequence[_Shard]) -> frozenset[str]:
+    return frozenset(name for shard in shards for name in shard.note.names)
+
+
+def _classes(path: Path, shards: Sequence[_Shard]) -> tuple[str, ...]:
+    stored = {shard.class_names: shard.name for shard in shards if shard.class_names is not None}
     if len(stored) > 1:
         one, other = list(stored.values())[:2]
         raise ExpungeError(f"{path}: {one} and {other} give the classes different names")
+    labels = {label for shard in shards for label in shard.labels if label is not None}
+    names = {label for label in labels if isinstance(label, str)} | _noted_names(shards)
+    if names and len(names) < len(labels):
+        raise ExpungeError(f"{path}: some labels are numbers and some are names; one kind is right")
     if stored:
-        return next(iter(stored))
-    highest = max([int(labels.max(initial=0)), *_known(shards)])
-    rows = sum(shard.row_count for shard in shards)
+        known = next(iter(stored))
+        if strange := sorted(names - set(known)):
+            raise ExpungeError(
+                f"{path}: label {strange[0]!r} is no class; the schema has {', '.join(known[:20])}"
+            )
+        return known
+    if names:
+        return tuple(sorted(names))
+    highest = max([*(label for label in labels if isinstance(label, int)), *_known(shards)], default=0)
+    rows = sum(len(shard.labels) for shard in shards)
     if highest >= rows:
         raise ExpungeError(
             f"{path}: label {highest} among {rows} rows; labels must be 0, 1, 2, … without gaps"
@@ -345,31 +398,38 @@ def _classes(path: Path, shards: Sequence[_Shard], labels: NDArray[np.int64]) ->
     return tuple(str(label) for label in range(highest + 1))
 
 
-def _rows(shard: _Shard) -> Iterator[tuple[_Listed, bytes | None]]:
-    """Every row that was not erased, with the bytes of its image where it has them."""
-    has_label = np.zeros(shard.row_count, dtype=np.bool_)
-    has_label[shard.rows] = True
-    for row, (is_there, image, image_path) in enumerate(_images(shard)):
-        if has_label[row]:
-            yield _Listed(shard, row, image_path, sha256(image or b"").hexdigest()[:16]), image
-        elif is_there:
-            raise ExpungeError(f"{shard.path.name}#{row} in {shard.path.parent} has no label")
+def _rows(shard: _Shard) -> Iterator[tuple[_Listed, bytes]]:
+    """Every row that has an image, with its bytes; those that were erased have none, and no label."""
+    without = 0
+    for row, (image, image_path) in enumerate(_images(shard)):
+        where = f"{shard.name}#{row} in {shard.path.parent}"
+        if image is None and image_path and shard.labels[row] is not None:
+            raise ExpungeError(
+                f"{where} has a path, {image_path[:80]!a}, and no bytes: it lies elsewhere; use source table"
+            )
+        if image is None:
+            without += shard.labels[row] is not None
+        elif shard.labels[row] is None:
+            raise ExpungeError(f"{where} has no label")
+        else:
+            yield _Listed(shard, row, image_path, sha256(image).hexdigest()[:16]), image
+    if without:
+        log.warning("%s: %d rows have a label and no image; they are passed over", shard.path, without)
 
 
-def _images(shard: _Shard) -> Iterator[tuple[bool, bytes | None, str | None]]:
-    """Of every row, whether its image is not null, and the image's bytes and path where it has them."""
+def _images(shard: _Shard) -> Iterator[tuple[bytes | None, str | None]]:
+    """Of every row, the image's bytes and path where it has them."""
     try:
         with pq.ParquetFile(shard.path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(BATCH, columns=[shard.image_column]):
+            for batch in file.iter_batches(_batch_size(file), columns=[shard.image_column]):
                 column = batch.column(0)
-                is_there, nothing = column.is_valid().to_pylist(), [None] * len(column)
                 if not pa.types.is_struct(column.type):
-                    yield from zip(is_there, column.to_pylist(), nothing, strict=True)
+                    yield from ((image, None) for image in column.to_pylist())
                     continue
                 images = pc.struct_field(column, "bytes").to_pylist()
                 has_path = column.type.get_field_index("path") >= 0
-                paths = pc.struct_field(column, "path").to_pylist() if has_path else nothing
-                yield from zip(is_there, images, paths, strict=True)
+                paths = pc.struct_field(column, "path").to_pylist() if has_path else [None] * len(column)
+                yield from zip(images, paths, strict=True)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(shard.path, error) from None
 
@@ -403,11 +463,14 @@ def _copy_numbers(listed: Sequence[_Listed], shards: Sequence[_Shard]) -> list[i
         for number in numbers
     }
     copies, last = [0] * len(listed), Counter[str]()
-    labels = [label for shard in shards for label in shard.labels.tolist()]
-    for row in np.argsort(labels, kind="stable").tolist():
+    for row in sorted(range(len(listed)), key=lambda row: _sortable(listed[row].label)):
         digest = listed[row].digest
         last[digest] += 1
         while (digest, last[digest]) in gone:
             last[digest] += 1
         copies[row] = last[digest]
     return copies
+
+
+def _sortable(label: Label) -> tuple[int, str]:
+    return (label, "") if isinstance(label, int) else (0, str(label))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from tasks.core.params import Split
 from tasks.erasure import originals
@@ -40,7 +39,7 @@ class Contents:
         self._pictures = read_pictures(SPLIT, len(self._split.samples))
         self._row_of = {name: row for row, name in enumerate(self._split.samples.sample_ids)}
         sources = [self._source(name) for name in ids]
-        self._encoded = originals.encoded(section.source, Path(section.path), sources)
+        self._encoded = originals.encoded(section, sources)
 
     def names(self, request: Request) -> list[str]:
         """Ids that a request names and that no other batch has erased."""

@@ -56,7 +56,7 @@ class _Looks:
     def files(self, rows: Collection[int], section: Split) -> Mapping[int, str]:
         """SHA-256 of the encoded images of rows, as far as they are encoded and still there."""
         sources = {row: self.split.samples.sources[row] for row in rows}
-        found = originals.encoded(section.source, Path(section.path), sorted(set(sources.values())))
+        found = originals.encoded(section, sorted(set(sources.values())))
         return {
             row: hashlib.sha256(found[source]).hexdigest()
             for row, source in sources.items()

@@ -24,11 +24,11 @@ from tasks.core.files import content_digest, write_whole
 from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
 from tasks.erasure.stores.dvc import bare
-from tasks.samples.table import COPIES_HEAD
+from tasks.samples.table import COPIES_HEAD, SUBJECTS_HEAD
 
 PER_SAMPLE = frozenset(
     {
-        "images.npy", "pictures.npy", "copies.csv", "samples.csv", "manifest.csv",
+        "images.npy", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
         "logits.npy", "losses.csv", "verdict.json", "weights.safetensors",
     }
 )  # fmt: skip
@@ -37,8 +37,11 @@ PER_SAMPLE = frozenset(
 ``verdict.json`` of stage ``audit`` does no longer; earlier versions kept a score of each member in it.
 """
 
-EMPTY = hashlib.md5(f"{COPIES_HEAD}\n".encode(), usedforsecurity=False).hexdigest()
-"""MD5 of a table of copies without a row: it tells of nobody, and is the same before and after."""
+EMPTY = frozenset(
+    hashlib.md5(f"{head}\n".encode(), usedforsecurity=False).hexdigest()
+    for head in (COPIES_HEAD, SUBJECTS_HEAD)
+)
+"""MD5s of tables without a row: they tell of nobody, and are the same before and after."""
 
 OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
 """What the command of a stage of the project's own has in it, however it is wrapped."""
@@ -225,7 +228,7 @@ class Lineage:
         keep
             MD5s of outputs that are not void whatever they were made of: the weights in production.
         """
-        tainted, kept = {bare(md5) for md5 in void}, {EMPTY, *map(bare, keep)}
+        tainted, kept = {bare(md5) for md5 in void}, EMPTY | set(map(bare, keep))
         while True:
             found = [
                 (run, path, md5)

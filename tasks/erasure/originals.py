@@ -1,7 +1,8 @@
 """The encoded images as they lie in a source, and how they leave it.
 
-A source that the project owns has two functions more in its file: ``encoded(path, references)`` and
-``remove(path, references)``. A source without them is left as it is, and :func:`why_kept` says why.
+A source that the project owns has two functions more in its file: ``encoded(path, references, split)`` and
+``remove(path, references, split)``. A source without them is left as it is, and :func:`why_kept` says why.
+Files that ``remove`` writes anew instead of deleting them have names that end in one of its ``REWRITTEN``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tasks.core.params import Split
 from tasks.core.plugins import choices
 from tasks.datasets import SOURCES
 
@@ -20,10 +22,13 @@ NOT_OURS = {
 }
 
 
-def _function(source: str, name: str) -> Callable[[Path, Collection[str]], Any] | None:
-    SOURCES.get(source)  # refuses an unknown one
-    function: Callable[[Path, Collection[str]], Any] | None
-    function = getattr(import_module(f"tasks.datasets.{source}"), name, None)
+def _part(source: str, name: str) -> Any:
+    """Return what a source's file has under a name, or None."""
+    return getattr(import_module(SOURCES.get(source).__module__), name, None)
+
+
+def _function(source: str, name: str) -> Callable[[Path, Collection[str], Split], Any] | None:
+    function: Callable[[Path, Collection[str], Split], Any] | None = _part(source, name)
     return function
 
 
@@ -40,13 +45,18 @@ def why_kept(source: str) -> str | None:
     )
 
 
-def encoded(source: str, path: Path, references: Collection[str]) -> dict[str, bytes]:
+def rewritten(source: str) -> tuple[str, ...]:
+    """Ends of the names of files that a source writes anew without the erased, instead of deleting them."""
+    return tuple(_part(source, "REWRITTEN") or ())
+
+
+def encoded(split: Split, references: Collection[str]) -> dict[str, bytes]:
     """Return the encoded images as they lie in the source.
 
     Parameters
     ----------
-    source, path
-        As ``split.source`` and ``split.path``.
+    split
+        Names the source, and where it lies.
     references
         Of samples, as in :attr:`tasks.datasets.ImageSet.sources`.
 
@@ -61,12 +71,12 @@ def encoded(source: str, path: Path, references: Collection[str]) -> dict[str, b
     ExpungeError
         If there is no such source, it cannot be read, or a reference leaves ``path``.
     """
-    function = _function(source, "encoded")
-    images: dict[str, bytes] = function(path, references) if function else {}
+    function = _function(split.source, "encoded")
+    images: dict[str, bytes] = function(Path(split.path), references, split) if function else {}
     return images
 
 
-def remove(source: str, path: Path, references: Collection[str]) -> list[Path]:
+def remove(split: Split, references: Collection[str]) -> list[Path]:
     """Take the originals out of the source; all other samples keep their references, ids and labels.
 
     Every file is changed whole or not at all. If the process dies half way, calling it again finishes
@@ -74,7 +84,7 @@ def remove(source: str, path: Path, references: Collection[str]) -> list[Path]:
 
     Parameters
     ----------
-    source, path, references
+    split, references
         As for :func:`encoded`.
 
     Returns
@@ -87,6 +97,6 @@ def remove(source: str, path: Path, references: Collection[str]) -> list[Path]:
     ExpungeError
         As :func:`encoded`, or if a sample that is kept needs what would be deleted. Nothing was changed then.
     """
-    function = _function(source, "remove")
-    files: list[Path] = function(path, references) if function else []
+    function = _function(split.source, "remove")
+    files: list[Path] = function(Path(split.path), references, split) if function else []
     return files

@@ -159,7 +159,7 @@ def renewed(
     source: str,
     gone: Callable[[str], bool],
     *,
-    rewritten: bool,
+    rewritten: tuple[str, ...],
 ) -> tuple[dict[str, str], list[Path]]:
     """Return the list of a tracked folder as it is without what was erased, and the files that are new in it.
 
@@ -175,7 +175,7 @@ def renewed(
     gone
         Whether a file of the source was erased, by its path below that.
     rewritten
-        Whether files of this source are written anew without the erased, instead of deleted.
+        Ends of the names of files that this source writes anew without the erased, instead of deleting them.
     """
     found, new = {}, []
     for name, md5 in files.items():
@@ -185,7 +185,7 @@ def renewed(
             ours = Path(whole).is_relative_to(source)
             if not (ours and gone(Path(whole).relative_to(source).as_posix())):
                 found[name] = md5
-        elif rewritten and Path(whole).is_relative_to(source) and (now := digest(path)) != md5:
+        elif name.endswith(rewritten) and Path(whole).is_relative_to(source) and (now := digest(path)) != md5:
             found[name] = now
             new.append(path)
         else:

@@ -192,7 +192,7 @@ class Purge:
         begun.add(files=self._pointer_files())
         images = self._source()
         references = {ref for request in requests for ref in self._references(request, images).values()}
-        changed = originals.remove(split.source, Path(split.path), references)
+        changed = originals.remove(split, references)
         yield Line(
             SOURCE, "originals, by id", Outcome.DELETED, len(references), f"{len(changed)} files changed"
         )
@@ -337,7 +337,7 @@ class Purge:
 
     def _source(self) -> ImageSet:
         split = self.params.split
-        return SOURCES.get(split.source)(Path(split.path), split.resize)
+        return SOURCES.get(split.source)(Path(split.path), split)
 
     def _references(self, request: Request, images: ImageSet) -> dict[str, str]:
         """Source references of a request's samples that are still there, by id."""

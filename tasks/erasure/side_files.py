@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from tasks.datasets.image_folder import EXTENSIONS, LITTER
+from tasks.datasets._reading.passed_over import kind_of
+from tasks.datasets.image_folder import EXTENSIONS
 from tasks.erasure.found import Found
 from tasks.erasure.scan import Scan
 from tasks.erasure.sought import Sought
@@ -57,7 +58,7 @@ def named_after(path: str, sought: Sought) -> Found:
 
 def passed_over(path: str) -> bool:
     """Whether the pipeline takes a file for no image, by its path below the source: it is nobody's sample."""
-    return any(part.startswith(".") or part.casefold() in LITTER for part in PurePosixPath(path).parts)
+    return any(map(kind_of, PurePosixPath(path).parts))
 
 
 def remove_copies(source: Path, sought: Sought) -> list[Path]:

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from tasks.core.files import digest
 from tasks.datasets.image_folder import ERASED
+from tasks.erasure import originals
 from tasks.erasure.ownership import Ownership
 from tasks.erasure.pointers import Pointer, is_plain, renewed, rewrite
 from tasks.erasure.stores.dvc import DvcCache
-
-REWRITTEN = frozenset({"parquet"})
-"""Sources whose files hold many samples: they are written anew instead of deleted."""
 
 
 def pointers_of_source(ownership: Ownership) -> list[Pointer]:
@@ -39,12 +37,12 @@ def bring_up_to_date(ownership: Ownership, cache: DvcCache, pointer: Pointer, so
     if not is_plain(root, pointer):
         raise LookupError(pointer.file)
     if not pointer.md5.endswith(".dir"):
-        return _bring_file(ownership, cache, pointer, rewritten=source in REWRITTEN)
+        return _bring_file(ownership, cache, pointer, rewritten=originals.rewritten(source))
     files = ownership.files_of(pointer.md5)
     if files is None:
         raise LookupError(pointer.file)
     found, new = renewed(
-        root, pointer, files, ownership.source, ownership.is_erased, rewritten=source in REWRITTEN
+        root, pointer, files, ownership.source, ownership.is_erased, rewritten=originals.rewritten(source)
     )
     for mark in sorted((root / ownership.source).rglob(ERASED)):
         if (name := os.path.relpath(mark, root / pointer.path)) not in found and not name.startswith(".."):
@@ -59,7 +57,9 @@ def bring_up_to_date(ownership: Ownership, cache: DvcCache, pointer: Pointer, so
     return True
 
 
-def _bring_file(ownership: Ownership, cache: DvcCache, pointer: Pointer, *, rewritten: bool) -> bool:
+def _bring_file(
+    ownership: Ownership, cache: DvcCache, pointer: Pointer, *, rewritten: tuple[str, ...]
+) -> bool:
     path = ownership.root / pointer.path
     inside = os.path.relpath(pointer.path, ownership.source)
     if not path.exists():
@@ -67,7 +67,7 @@ def _bring_file(ownership: Ownership, cache: DvcCache, pointer: Pointer, *, rewr
             return False
         (ownership.root / pointer.file).unlink()
         return True
-    if not rewritten or digest(path) == pointer.md5:
+    if not path.name.endswith(rewritten) or digest(path) == pointer.md5:
         return False
     rewrite(ownership.root, pointer, cache.add(path), size=path.stat().st_size, files=None)
     return True

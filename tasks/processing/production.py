@@ -26,8 +26,8 @@ TRAINED = Path("data/train")
 SPLIT_OUTPUTS = tuple(
     SPLIT / name
     for name in (
-        "images.npy", "pictures.npy", "copies.csv", "samples.csv", "manifest.csv", "classes.json",
-        "rows.json", "run.json", "metrics.json",
+        "images.npy", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
+        "classes.json", "rows.json", "run.json", "metrics.json",
     )
 )  # fmt: skip
 """What stage ``split`` leaves; DVC takes it away before it runs the stage."""

@@ -28,7 +28,10 @@ REQUEST_ID = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 LIST_KEY = "erased"
 """Name of the key under which the list of what was erased names samples."""
 
-_KEY_NAME = re.compile(rf"{LIST_KEY}|(?:batch-|hold-)?{REQUEST_ID.pattern}")
+SUBJECTS_KEY = "subjects"
+"""Name of the key under which ``data/split`` names people."""
+
+_KEY_NAME = re.compile(rf"{LIST_KEY}|{SUBJECTS_KEY}|(?:batch-|hold-)?{REQUEST_ID.pattern}")
 
 
 def reference(key: bytes, kind: str, value: str) -> str:
@@ -59,7 +62,7 @@ def references(key: bytes, kind: str) -> Callable[[str], str]:
 
 
 def check_value(key: bytes) -> str:
-    """Digest of a constant, by which the list of what was erased tells its key."""
+    """Digest of a constant, by which whatever was written under a key tells which that was."""
     return reference(key, "check", LIST_KEY)
 
 

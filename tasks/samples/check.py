@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.samples.image_set import ImageSet
@@ -52,8 +54,9 @@ def check(image_set: ImageSet, where: str) -> ImageSet:
     Raises
     ------
     ExpungeError
-        If there are fewer than two classes, a class without training images that was not erased, no test
-        images, a label that is no class, an id that is used twice, or one that does not fit on a line.
+        If there are fewer than two classes, a class without images that was not erased, training images of
+        fewer than two classes, a label that is no class, an id that is used twice, or one that does not fit
+        on a line.
     """
     problem = _shape_problem(image_set) or _name_problem(image_set) or _class_problem(image_set)
     if problem:
@@ -65,20 +68,23 @@ def _shape_problem(image_set: ImageSet) -> str | None:
     images = image_set.images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         return f"images are {images.dtype} {list(images.shape)}; uint8 [N, 1 or 3, H, W] is right"
-    lengths = [
-        len(column)
-        for column in (image_set.labels, image_set.sample_ids, image_set.sources, image_set.is_test)
-    ]
+    columns: list[Sized] = [image_set.labels, image_set.sample_ids, image_set.sources, image_set.is_test]
+    columns += [each for each in (image_set.is_val, image_set.subjects) if each is not None]
+    lengths = [len(column) for column in columns]
     if set(lengths) != {len(images)}:
-        return f"{len(images)} images, but {lengths} labels, ids, sources and test marks"
+        return f"{len(images)} images, but {lengths} labels, ids, sources, test and val marks, and subjects"
     pictures = image_set.pictures
     if pictures.dtype != np.uint8 or pictures.shape != (len(images), SIZE):
         return f"pictures are {pictures.dtype} {list(pictures.shape)}; uint8 [{len(images)}, {SIZE}] is right"
-    if image_set.is_test.all():
+    if _training(image_set).sum() == 0:
         return "no training images"
-    if not image_set.is_test.any():
-        return "no test images"
     return None
+
+
+def _training(image_set: ImageSet) -> NDArray[np.bool_]:
+    """Tell which samples are in neither the source's test part nor its validation part."""
+    held_out = image_set.is_test if image_set.is_val is None else image_set.is_test | image_set.is_val
+    return ~held_out
 
 
 def _name_problem(image_set: ImageSet) -> str | None:
@@ -105,9 +111,12 @@ def _class_problem(image_set: ImageSet) -> str | None:
     if outside.size:
         row = int(outside[0])
         return f"label {labels[row]} of {image_set.sources[row]}; classes are 0 to {len(classes) - 1}"
-    counts = np.bincount(labels[~image_set.is_test], minlength=len(classes))
+    training = np.bincount(labels[_training(image_set)], minlength=len(classes))
+    counts = np.bincount(labels, minlength=len(classes))
     erased = image_set.erased_classes if isinstance(image_set, PartlyErased) else frozenset()
     empty = [label for label in np.flatnonzero(counts == 0).tolist() if label not in erased]
     if empty:
         return f"class {empty[0]} ({classes[empty[0]]}) has no training images"
+    if np.count_nonzero(training) < 2 and not erased:
+        return f"training images of {np.count_nonzero(training)} class; a classifier needs at least 2"
     return None

@@ -26,7 +26,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,9 @@ FOLLOWING = 8
 FLIPPED = 12
 """Bits in which the hashes of a pair may differ that is compared by its pixels."""
 
+STRETCHES = 32
+"""Into how many stretches of pixels a picture is cut, whose sums tell most pairs apart."""
+
 BLOCK = 2**23
 """Pixels that are worked on at once."""
 
@@ -82,12 +85,12 @@ def find_copies(images: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
     return _numbered(same), _numbered(connected_components(graph, directed=False)[1])
 
 
-def write_copies(sample_ids: Sequence[str], images: NDArray[np.uint8], folder: Path) -> None:
+def write_copies(sample_ids: Sequence[str], same: Sequence[int], alike: Sequence[int], folder: Path) -> None:
     """Write the groups of the samples that have copies beside the images of a split, whole."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COPIES_HEAD.split(","))
-    writer.writerows(row for row in zip(sample_ids, *find_copies(images), strict=True) if row[2])
+    writer.writerows(row for row in zip(sample_ids, same, alike, strict=True) if row[2])
     write_text(folder / COPIES, text.getvalue())
 
 
@@ -104,13 +107,14 @@ def _numbered(groups: NDArray[np.integer]) -> list[int]:
 def _near(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of rows, of which the first is the smaller, that are nearly the same."""
     size = images[0].size
-    signs, variances = _looks(images, rows)
-    found = list(_candidates(signs))
-    pairs = np.unique(np.concatenate(found, axis=1), axis=1) if found else np.empty((2, 0), dtype=np.int64)
+    signs, variances, sums = _looks(images, rows)
+    pairs = _distinct(_candidates(signs), len(rows))
+    pairs = pairs[:, _may_be_near(sums, pairs, size)]
     is_near = np.zeros(pairs.shape[1], dtype=np.bool_)
     for block in _blocks(pairs.shape[1], size):
-        left, right = (images[rows[side[block]]].reshape(-1, size).astype(np.int64) for side in pairs)
-        squares = ((left - right) ** 2).sum(axis=1)
+        left, right = (images[rows[side[block]]].reshape(-1, size).astype(np.int16) for side in pairs)
+        apart = (left - right).astype(np.int32)
+        squares = np.einsum("pi,pi->p", apart, apart, dtype=np.int64)
         contrast = np.minimum(*(variances[side[block]] for side in pairs))
         # in whole numbers, so that every machine finds the same
         is_near[block] = (squares <= LARGEST**2 * size) & (squares * CONTRAST**2 * size <= contrast)
@@ -118,10 +122,29 @@ def _near(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[n
     return left, right
 
 
-def _looks(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Signs of the lowest frequencies, and N² times the variance, of the pictures of some rows."""
+def _may_be_near(sums: NDArray[np.int32], pairs: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Leave out pairs whose sums of pixels already differ too much: far fewer numbers than the pixels.
+
+    By the inequality of Cauchy and Schwarz the squared difference of two sums of n pixels is at most n times
+    the sum of the pixels' squared differences.
+    """
+    longest = -(-size // sums.shape[1]) + 1
+    may = np.empty(pairs.shape[1], dtype=np.bool_)
+    for block in _blocks(len(may), sums.shape[1]):
+        left, right = (sums[side[block]] for side in pairs)
+        apart = (left - right).astype(np.int64)
+        may[block] = np.einsum("ps,ps->p", apart, apart) <= LARGEST**2 * size * longest
+    return may
+
+
+def _looks(
+    images: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
+    """Signs of the lowest frequencies, N² times the variance, and sums of pixels, of the pictures of rows."""
     *_, height, width = images.shape
     size = images[0].size
+    starts = np.unique(np.arange(STRETCHES) * size // STRETCHES)
+    stretches = np.empty((len(rows), len(starts)), dtype=np.int32)
     upright, across = _cosines(height), _cosines(width)
     signs = np.empty((len(rows), FREQUENCIES**2 - 1), dtype=np.bool_)
     variances = np.empty(len(rows), dtype=np.int64)
@@ -132,7 +155,8 @@ def _looks(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[
         signs[block] = waves.reshape(len(pixels), -1)[:, 1:] > 0
         sums, squares = grey.sum(axis=(1, 2)), (pixels**2).sum(axis=(1, 2, 3))
         variances[block] = size * squares.astype(np.int64) - sums.astype(np.int64) ** 2
-    return signs, variances
+        stretches[block] = np.add.reduceat(pixels.reshape(-1, size), starts, axis=1)
+    return signs, variances, stretches
 
 
 def _cosines(length: int) -> NDArray[np.float64]:
@@ -152,6 +176,14 @@ def _candidates(signs: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
             few = np.bitwise_count(hashes[left] ^ hashes[right]) <= FLIPPED
             pair = left[few], right[few]
             yield np.stack([np.minimum(*pair), np.maximum(*pair)])
+
+
+def _distinct(pairs: Iterable[NDArray[np.int64]], count: int) -> NDArray[np.int64]:
+    """Pairs ``int64 [2, n]`` of ``count`` positions, each once, in ascending order."""
+    numbers = [left * count + right for left, right in pairs]
+    found = np.sort(np.concatenate(numbers)) if numbers else np.empty(0, dtype=np.int64)
+    once = np.diff(found, prepend=-1) > 0  # np.unique makes a table of hashes, which takes four times as long
+    return np.stack(np.divmod(found[once], max(1, count)))
 
 
 def _packed(signs: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -23,7 +23,7 @@ class ImageSet:
     sources
         N references into the source, e.g. ``train-00000-of-00001.parquet#17`` or a file path.
     is_test
-        ``bool [N]``, true for the source's own test part.
+        ``bool [N]``, true for the source's own test part; nowhere if it has none.
     classes
         Class names in order of class number.
     pictures
@@ -32,6 +32,13 @@ class ImageSet:
     row_counts
         Files that the training part is read from, in order, with the number of rows of each: of all its rows,
         also of those that were erased. Empty where the source has no rows.
+    is_val
+        ``bool [N]``, true for the source's own validation part; None if it has none.
+    subjects
+        N tuples of references to the people that each sample is of; None if the source does not tell. In
+        memory alone: what is written names them by keyed digests.
+    has_test
+        Whether the source has a test part, be it that all of it was erased; if not, one is taken.
     """
 
     images: NDArray[np.uint8]
@@ -42,6 +49,9 @@ class ImageSet:
     classes: tuple[str, ...]
     pictures: NDArray[np.uint8]
     row_counts: tuple[tuple[str, int], ...] = ()
+    is_val: NDArray[np.bool_] | None = None
+    subjects: tuple[tuple[str, ...], ...] | None = None
+    has_test: bool = True
 
     def subset(self, rows: NDArray[np.int64]) -> ImageSet:
         """Return the set of the given rows, in the given order; all classes stay."""
@@ -56,4 +66,7 @@ class ImageSet:
             classes=self.classes,
             pictures=self.pictures[rows],
             row_counts=self.row_counts,
+            is_val=None if self.is_val is None else self.is_val[rows],
+            subjects=None if self.subjects is None else tuple(self.subjects[row] for row in rows),
+            has_test=self.has_test,
         )

@@ -5,7 +5,9 @@ other samples or of their order. In each class the samples of lowest rank are ta
 the fraction asks for. So exact, stratified counts are kept, and when samples leave, the others are still
 taken in the same order: a role changes only where the smaller class needs fewer samples, or where a
 taken sample has left and the next in rank follows. (A threshold on the hash instead of a count would keep
-every single role, at the price of counts that vary at random.)
+every single role, at the price of counts that vary at random.) Where the source tells whose the samples are,
+those of a person are taken together (:func:`tasks.samples.people.choose`), and counts are as near as that
+allows.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Forget, Split
 from tasks.samples.ids import named_rows
 from tasks.samples.image_set import ImageSet
+from tasks.samples.people import choose, groups_of
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +98,18 @@ def assign_roles(
 
 def _parts(image_set: ImageSet, split: Split, named: NDArray[np.int64]) -> NDArray[np.str_]:
     parts = np.where(image_set.is_test, "test", "train")
-    is_named = np.zeros(len(parts), dtype=np.bool_)
-    is_named[named] = True
-    ranks = rank("val", split.seed, image_set.sample_ids)
-    for label in range(len(image_set.classes)):
-        members = _training_members(image_set, parts, label)
-        candidates = members[~is_named[members]]
-        wanted = max(1, share(split.val_fraction, len(members)))
-        # At least one sample of the class stays for training.
-        parts[lowest(ranks, candidates, max(0, min(wanted, len(candidates) - 1)))] = "val"
+    if not image_set.has_test:
+        parts[_held_out("test", split.test_fraction, image_set, parts, split, named)] = "test"
+        log.info(
+            "the source has no test part: %s.test_fraction, %g of every class, is taken",
+            WHERE,
+            split.test_fraction,
+        )
+    if image_set.is_val is not None:
+        parts[image_set.is_val] = "val"
+        parts[named] = "train"
+    else:
+        parts[_held_out("val", split.val_fraction, image_set, parts, split, named)] = "val"
     if np.any(parts == "val"):
         return parts
     if split.forget.kind == "ids":
@@ -116,8 +122,63 @@ def _parts(image_set: ImageSet, split: Split, named: NDArray[np.int64]) -> NDArr
     )
 
 
-def _training_members(image_set: ImageSet, parts: NDArray[np.str_], label: int) -> NDArray[np.int64]:
-    return np.flatnonzero((image_set.labels == label) & (parts == "train"))
+def _held_out(
+    part: str,
+    fraction: float,
+    image_set: ImageSet,
+    parts: NDArray[np.str_],
+    split: Split,
+    named: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Choose what is held out of the training samples, without those that are to be forgotten by name.
+
+    At least one sample of every class stays for training. A person's samples stay together; so what is of the
+    same person as a sample that is named is not held out either.
+    """
+    is_candidate = parts == "train"
+    members = np.bincount(image_set.labels[is_candidate], minlength=len(image_set.classes))
+    wanted = np.array([max(1, share(fraction, count)) for count in members.tolist()])
+    is_candidate[named] = False
+    ranks = _ranks(part, split.seed, image_set)
+    if image_set.subjects is not None:
+        groups = groups_of(image_set.subjects)
+        is_candidate &= ~np.isin(groups, groups[named])
+        # a person of whom the source's own test part has images stays where the source has put the rest
+        is_candidate &= ~np.isin(groups, groups[image_set.is_test])
+    candidates = np.flatnonzero(is_candidate)
+    free = np.bincount(image_set.labels[candidates], minlength=len(image_set.classes))
+    spare = (free - 1).clip(0)
+    return _taken(image_set, ranks, candidates, np.minimum(wanted, spare), spare)
+
+
+def _ranks(purpose: str, seed: int, image_set: ImageSet) -> NDArray[np.uint64]:
+    """Rank of each sample, or the lowest of those of its people."""
+    ranks = rank(purpose, seed, image_set.sample_ids)
+    if image_set.subjects is None:
+        return ranks
+    people = list(dict.fromkeys(name for names in image_set.subjects for name in names))
+    of_person = dict(zip(people, rank(f"{purpose}:subject", seed, people).tolist(), strict=True))
+    for row, names in enumerate(image_set.subjects):
+        if names:
+            ranks[row] = min(of_person[name] for name in names)
+    return ranks
+
+
+def _taken(
+    image_set: ImageSet,
+    ranks: NDArray[np.uint64],
+    candidates: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    spare: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Take so many of each class, ``[K]``: those of lowest rank, or all samples of people at once."""
+    labels = image_set.labels
+    if image_set.subjects is not None:
+        return choose(groups_of(image_set.subjects), ranks, labels, candidates, wanted, spare)
+    of_class = [candidates[labels[candidates] == label] for label in range(len(wanted))]
+    return np.concatenate(
+        [lowest(ranks, rows, int(count)) for rows, count in zip(of_class, wanted, strict=True)]
+    )
 
 
 def _forgotten(
@@ -126,25 +187,33 @@ def _forgotten(
     forget = split.forget
     if forget.kind == "ids":
         return named
-    ranks = rank("forget", split.seed, image_set.sample_ids)
+    ranks = _ranks("forget", split.seed, image_set)
+    rows = np.flatnonzero(parts == "train")
+    counts = np.bincount(image_set.labels[rows], minlength=len(image_set.classes))
     if forget.kind == "class":
         _refuse_unknown_classes(forget, image_set.classes)
-        groups = [_training_members(image_set, parts, label) for label in forget.classes]
-        for label in (label for label, rows in zip(forget.classes, groups, strict=True) if not rows.size):
-            name = image_set.classes[label]
-            log.warning("%s.forget.classes: class %d (%s) was erased and is passed over", WHERE, label, name)
-        chosen = [lowest(ranks, rows, max(1, share(forget.part, len(rows)))) for rows in groups]
-        for label, rows, some in zip(forget.classes, groups, chosen, strict=True):
-            if len(some) < len(rows):
-                log.warning(
-                    "%s.forget.fraction: %s takes %d of the %d training samples of class %d (%s); "
-                    "fraction: null takes all",
-                    WHERE, forget.part, len(some), len(rows), label, image_set.classes[label],
-                )  # fmt: skip
-        return np.concatenate(chosen)
-    groups = [_training_members(image_set, parts, label) for label in range(len(image_set.classes))]
-    taken = np.concatenate([lowest(ranks, rows, share(forget.part, len(rows))) for rows in groups])
-    return taken if taken.size else lowest(ranks, np.concatenate(groups), 1)
+        wanted = np.zeros_like(counts)
+        for label in forget.classes:
+            wanted[label] = min(counts[label], max(1, share(forget.part, int(counts[label]))))
+            _tell_part(forget, image_set, label, int(wanted[label]), int(counts[label]))
+        rows = rows[np.isin(image_set.labels[rows], forget.classes)]
+        return _taken(image_set, ranks, rows, wanted, counts)
+    wanted = np.array([share(forget.part, int(count)) for count in counts])
+    # a person's images may leave a class that has no more than them
+    taken = _taken(image_set, ranks, rows, wanted, np.maximum(wanted, counts - 1))
+    return taken if taken.size else lowest(ranks, rows, 1)
+
+
+def _tell_part(forget: Forget, image_set: ImageSet, label: int, wanted: int, count: int) -> None:
+    name = image_set.classes[label]
+    if not count:
+        log.warning("%s.forget.classes: class %d (%s) was erased and is passed over", WHERE, label, name)
+    elif wanted < count:
+        log.warning(
+            "%s.forget.fraction: %s takes %d of the %d training samples of class %d (%s); "
+            "fraction: null takes all",
+            WHERE, forget.part, wanted, count, label, name,
+        )  # fmt: skip
 
 
 def _refuse_unknown_classes(forget: Forget, classes: Sequence[str]) -> None:
@@ -185,6 +254,12 @@ def _refuse_unwanted_loss(image_set: ImageSet, roles: NDArray[np.str_], forget: 
 
 def _tell_untested_classes(image_set: ImageSet, roles: NDArray[np.str_]) -> None:
     """Warn of what ``mia`` would find out after hours: it compares with test images of the same class."""
+    untrained = np.setdiff1d(
+        image_set.labels, image_set.labels[np.isin(roles, ("retain", "forget"))]
+    ).tolist()
+    if untrained:
+        named = ", ".join(f"{label} ({image_set.classes[label]})" for label in untrained)
+        log.warning("%s: no training images of class %s: to any model its images are errors", WHERE, named)
     tested = np.unique(image_set.labels[roles == "test"])
     forgotten = np.unique(image_set.labels[roles == "forget"])
     untested = np.setdiff1d(np.arange(len(image_set.classes)), tested).tolist()

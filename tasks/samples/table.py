@@ -19,6 +19,11 @@ COPIES_HEAD = "sample_id,same,alike"
 """Which samples of a split show the same picture, see :mod:`tasks.samples.copies`."""
 
 
+SUBJECTS = "subjects.csv"
+SUBJECTS_HEAD = "sample_id,subject:"
+"""Whose the samples of a split are, by keyed digests; behind the colon stands what tells the key."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A CSV file ``sample_id,source,label,<column>``, as it was read.
@@ -76,20 +81,45 @@ def read_table(path: Path, column: str, groups: tuple[str, ...]) -> Table:
     return Table(tuple(ids), tuple(sources), labels, membership)
 
 
+def rows_of(path: Path) -> tuple[str, Iterator[list[str]]]:
+    """Return a table's header as it stands, and its rows, all of as many cells.
+
+    Raises
+    ------
+    ExpungeError
+        If it is missing or damaged; the message names the line.
+    """
+    head, rows = _parsed(path)
+    return ",".join(head), (row for _, row in rows)
+
+
 def _rows(path: Path, expected: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    head, rows = _parsed(path)
+    if head != list(expected):
+        raise ExpungeError(f"{path}, line 1: the header is not {','.join(expected)}; {RESTORE}")
+    return rows
+
+
+def _parsed(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
     except UnicodeDecodeError as error:
         raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}; {RESTORE}") from None
+    lines = _lines(path, text)
+    _, head = next(lines, (0, []))
+    return head, lines
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    width = None
     try:
-        if next(reader, None) != list(expected):
-            raise ExpungeError(f"{path}, line 1: the header is not {','.join(expected)}; {RESTORE}")
         for row in reader:
-            if len(row) != len(expected):
-                found = f"{len(row)} columns instead of {len(expected)}"
+            width = len(row) if width is None else width
+            if len(row) != width:
+                found = f"{len(row)} columns instead of {width}"
                 raise ExpungeError(f"{path}, line {reader.line_num}: {found}; {RESTORE}")
             yield reader.line_num, row
     except csv.Error as error:

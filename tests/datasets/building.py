@@ -13,7 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.core.params import Forget, Split
 from tasks.samples.image_set import ImageSet
+
+
+def reading(resize: int | None = None, source: str = "image_folder", **settings: Any) -> Split:
+    """The section of params.yaml that says how a source is read."""
+    return Split(source=source, path="data/images", resize=resize, forget=Forget(), **settings)
 
 
 def grey(seed: int = 0, height: int = 9, width: int = 7) -> NDArray[np.uint8]:

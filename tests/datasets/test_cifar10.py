@@ -20,6 +20,7 @@ from tasks.core.errors import ExpungeError
 from tasks.datasets.cifar10 import cifar10
 from tasks.samples.check import check
 from tasks.samples.pictures import fingerprints_of
+from tests.datasets.building import reading
 
 BATCH = 20
 NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
@@ -79,7 +80,7 @@ def archive(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_the_archive_is_downloaded_and_read(archive: Path, tmp_path: Path) -> None:
     before = socket.getdefaulttimeout()
-    of = check(cifar10(tmp_path / "data", None), "cifar10")
+    of = check(cifar10(tmp_path / "data", reading()), "cifar10")
     assert socket.getdefaulttimeout() == before
     assert of.images.shape == (120, 3, 32, 32)
     for number in range(6):
@@ -97,11 +98,11 @@ def test_the_archive_is_downloaded_and_read(archive: Path, tmp_path: Path) -> No
     assert of.row_counts == (("train", 100),)
     assert of.classes[3] == "class 3"
     archive.unlink()  # a second time nothing is downloaded
-    assert cifar10(tmp_path / "data", 16).images.shape == (120, 3, 16, 16)
+    assert cifar10(tmp_path / "data", reading(16)).images.shape == (120, 3, 16, 16)
 
 
 def test_the_fingerprints_are_of_the_pictures_before_they_are_scaled(archive: Path, tmp_path: Path) -> None:
-    native, scaled = cifar10(tmp_path / "data", None), cifar10(tmp_path / "data", 16)
+    native, scaled = cifar10(tmp_path / "data", reading()), cifar10(tmp_path / "data", reading(16))
     assert np.array_equal(native.pictures, fingerprints_of(native.images))
     assert np.array_equal(native.pictures, scaled.pictures)
 
@@ -109,7 +110,7 @@ def test_the_fingerprints_are_of_the_pictures_before_they_are_scaled(archive: Pa
 def test_an_archive_put_there_by_hand_is_used(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     archive.rename(tmp_path / "data" / archive.name)
-    assert len(cifar10(tmp_path / "data", None).labels) == 120
+    assert len(cifar10(tmp_path / "data", reading()).labels) == 120
 
 
 def test_an_archive_with_a_wrong_checksum_is_refused(archive: Path, tmp_path: Path) -> None:
@@ -117,13 +118,13 @@ def test_an_archive_with_a_wrong_checksum_is_refused(archive: Path, tmp_path: Pa
     with pytest.raises(
         ExpungeError, match=r"could not be downloaded to .*data \(File not found or corrupted"
     ):
-        cifar10(tmp_path / "data", None)
+        cifar10(tmp_path / "data", reading())
 
 
 def test_an_archive_that_the_server_lacks_is_refused(archive: Path, tmp_path: Path) -> None:
     archive.unlink()
     with pytest.raises(ExpungeError, match=r"could not be downloaded to .*data \(HTTP Error 404"):
-        cifar10(tmp_path / "data", None)
+        cifar10(tmp_path / "data", reading())
 
 
 def test_without_a_network_the_message_says_where_to_put_the_archive(
@@ -132,7 +133,7 @@ def test_without_a_network_the_message_says_where_to_put_the_archive(
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(ExpungeError) as caught:
-        cifar10(tmp_path, None)
+        cifar10(tmp_path, reading())
     message = str(caught.value)
     assert message.startswith(f"CIFAR-10 could not be downloaded to {tmp_path} (<urlopen error")
     assert message.endswith(

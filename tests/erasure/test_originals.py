@@ -11,18 +11,40 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import ExpungeError
-from tasks.core.params import load, validate
+from tasks.core.params import Split, load, validate
 from tasks.datasets import SOURCES
-from tasks.erasure.originals import OWNED, encoded, remove, why_kept
+from tasks.erasure import originals
+from tasks.erasure.originals import OWNED, why_kept
 from tasks.samples.check import check
 from tasks.samples.image_set import ImageSet
 from tasks.split import split
-from tests.datasets.building import colour, taken, write_folders, write_image
+from tests.datasets.building import colour, reading, taken, write_folders, write_image
 from tests.datasets.building import encoded as as_file
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "test-00000-of-00001.parquet")
 TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def at(source: str, path: Path) -> Split:
+    return reading(source=source).model_copy(update={"path": str(path)})
+
+
+def encoded(source: str, path: Path, references: Sequence[str]) -> dict[str, bytes]:
+    return originals.encoded(at(source, path), references)
+
+
+def remove(source: str, path: Path, references: Sequence[str]) -> list[Path]:
+    return originals.remove(at(source, path), references)
+
+
+def write_table(root: Path) -> Path:
+    """Three classes, with the labels in a table, in which one image has a row for each of two people."""
+    write_folders(root / "photos", ["ant", "bee", "cat"])
+    files = sorted(file.relative_to(root / "photos").as_posix() for file in root.rglob("*.png"))
+    rows = [f"photos/{file},{file.split('/')[1]},{file.split('/')[0]},p{n}" for n, file in enumerate(files)]
+    (root / "table.csv").write_text("\n".join(["path,label,split,subject", *rows, rows[0] + "b", ""]))
+    return root
 
 
 def write_hub(root: Path, seeds: Sequence[int] = range(18), *, named: bool = True) -> Path:
@@ -48,6 +70,7 @@ def write_hub(root: Path, seeds: Sequence[int] = range(18), *, named: bool = Tru
 # In "copies", image 0 stands in rows 1, 4, 7 (class 1), 5 and 8 (class 2), image 2 in rows 2 and 11.
 COPIES = [1, 0, 2, 3, 0, 0, 6, 0, 0, 9, 10, 2, *range(6)]
 MAKERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "table": ("table", write_table),
     "folder": ("image_folder", lambda root: write_folders(root, ["ant", "bee", "cat"])),
     "named": ("parquet", write_hub),
     "unnamed": ("parquet", lambda root: write_hub(root, named=False)),
@@ -62,7 +85,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 
 def read(source: str, path: Path) -> ImageSet:
-    return check(SOURCES.get(source)(path, None), "here")
+    return check(SOURCES.get(source)(path, reading(source=source)), "here")
 
 
 def without(of: ImageSet, references: Sequence[str]) -> ImageSet:
@@ -238,11 +261,11 @@ def test_references_that_leave_the_folder_are_refused(
 
 
 def test_sources_of_others_are_left_alone_and_say_why(tmp_path: Path) -> None:
-    assert OWNED == ("image_folder", "parquet")
-    assert [why_kept(source) for source in OWNED] == [None, None]
+    assert OWNED == ("image_folder", "parquet", "table")
+    assert [why_kept(source) for source in OWNED] == [None] * 3
     for source, reference in (("digits", "sklearn.datasets.load_digits#1"), ("cifar10", "train#00001")):
         assert str(why_kept(source)).startswith("The originals are ")
         assert encoded(source, tmp_path, [reference]) == {}
         assert remove(source, tmp_path, [reference]) == []
     with pytest.raises(ExpungeError, match="'tiff' is not in tasks/datasets; known: cifar10, digits"):
-        remove("tiff", tmp_path, [])
+        originals.remove(reading().model_copy(update={"source": "tiff"}), [])

@@ -10,6 +10,7 @@ from tasks.datasets.parquet import parquet, remove
 from tasks.requests.high_water import extend
 from tasks.requests.keys import KeyStore
 from tasks.requests.suppression import lines_for
+from tests.datasets.building import reading
 from tests.functional.repository import EMBEDDED, Repository
 
 COPY = "data/sample"
@@ -26,16 +27,16 @@ def shipped(repository: Repository) -> Repository:
 
 
 def ids(repository: Repository, folder: str) -> tuple[str, ...]:
-    return parquet(repository.root / folder, None).sample_ids
+    return parquet(repository.root / folder, reading()).sample_ids
 
 
 def erase(repository: Repository, row: int) -> str:
     """Do to the working copy what a request does; return the id that has left."""
-    images = parquet(repository.root / COPY, None)
+    images = parquet(repository.root / COPY, reading())
     keys = KeyStore(Path(repository.environment["EXPUNGE_KEYS"]), repository.root)
     arrays = (images.sample_ids, images.images, images.pictures)
     extend(repository.root / "data/requests/erased.txt", keys, lambda key: lines_for([row], *arrays, key))
-    remove(repository.root / COPY, [images.sources[row]])
+    remove(repository.root / COPY, [images.sources[row]], reading())
     repository.dvc("commit", "--force", "sample")
     repository.dvc("repro", "split")
     repository.commit("a request")

@@ -21,7 +21,7 @@ from tasks.requests.ledger import Ledger
 from tasks.requests.schema import Kind, Named
 from tasks.requests.settings import Settings
 from tasks.split import split
-from tests.datasets.building import encoded, grey, write_hub_file
+from tests.datasets.building import encoded, grey, reading, write_hub_file
 from tests.requests.conftest import LIFE, Clock, go_on, submission
 from tests.small_split import parameters
 
@@ -122,7 +122,7 @@ def test_an_index_counts_through_all_files(sharded: Path) -> None:
     "leaving", [[0], [2, 3], [0, 1, 2], [3, 4, 5, 6], [8, 9, 10, 11], [1, 5, 11]], ids=str
 )
 def test_an_index_means_the_same_row_after_others_were_erased(sharded: Path, leaving: list[int]) -> None:
-    remove(sharded, [ALL[index] for index in leaving])
+    remove(sharded, [ALL[index] for index in leaving], reading())
     catalogue = divide(sharded)
     assert by_index(catalogue) == {index: source for index, source in ALL.items() if index not in leaving}
     for index in leaving:
@@ -134,7 +134,7 @@ def test_a_row_that_was_erased_is_known_by_its_index(sharded: Path, tmp_path: Pa
     desk = Desk(Ledger("sqlite:///ledger.db", Clock()), keys, Settings(), Clock())
     first = desk.submit(submission(samples={"index": [5]}), "a.json", Catalogue.load(), channel="cli").request
     go_on(desk, first, *LIFE)
-    remove(sharded, [ALL[5]])
+    remove(sharded, [ALL[5]], reading())
     catalogue = divide(sharded)
     again = desk.submit(submission(samples={"index": [5]}), "a.json", catalogue, channel="cli").request
     assert (again.state.status, again.first) == ("duplicate", first.id)

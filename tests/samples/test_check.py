@@ -52,8 +52,7 @@ def test_ids_may_hold_commas_quotes_blanks_and_any_script(sample_id: str) -> Non
         ),
         ({"labels": np.array([-1, 0, 0, 1, 1, 1, 1, 0, 1, 1])}, "label -1 of source of train/0/0"),
         ({"is_test": np.ones(10, dtype=np.bool_)}, "no training images"),
-        ({"is_test": np.zeros(10, dtype=np.bool_)}, "no test images"),
-        ({"sources": ("a",)}, "10 images, but .* labels, ids, sources and test marks"),
+        ({"sources": ("a",)}, "10 images, but .* labels, ids, sources, test and val marks, and subjects"),
         ({"images": np.zeros((10, 2, 4, 4), dtype=np.uint8)}, r"images are uint8 \[10, 2, 4, 4\]"),
         ({"images": np.zeros((10, 1, 4, 4))}, "images are float64"),
         (

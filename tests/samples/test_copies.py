@@ -12,6 +12,7 @@ from tasks.core.errors import ExpungeError
 from tasks.datasets import SOURCES
 from tasks.samples.copies import find_copies, write_copies
 from tasks.samples.table import COPIES, read_copies
+from tests.datasets.building import reading
 
 EMBEDDED = Path(__file__).parents[2] / "data/fashion-mnist-10k"
 Pixels = NDArray[np.uint8]
@@ -19,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def clothes() -> Pixels:
-    return SOURCES.get("parquet")(EMBEDDED, None).images
+    return SOURCES.get("parquet")(EMBEDDED, reading()).images
 
 
 def saved_again(image: Pixels, quality: int) -> Pixels:
@@ -63,7 +64,7 @@ def test_one_picture_ten_thousand_times_is_one_group() -> None:
 
 def test_what_is_written_is_read_again_and_names_only_who_has_copies(clothes: Pixels, tmp_path: Path) -> None:
     images = np.concatenate([clothes[[0, 1, 2]], saved_again(clothes[1], 95)[None], clothes[[2]]])
-    write_copies(["a", 'b,"', "c", "d", "e"], images, tmp_path)
+    write_copies(["a", 'b,"', "c", "d", "e"], *find_copies(images), tmp_path)
     assert read_copies(tmp_path / COPIES) == {'b,"': (0, 1), "c": (1, 2), "d": (0, 1), "e": (1, 2)}
 
 

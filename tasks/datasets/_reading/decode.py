@@ -1,0 +1,237 @@
+"""From the bytes of image files to one ``uint8`` array, with every unusable file named."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from tasks.core.errors import ExpungeError
+from tasks.datasets._reading.still import Decoding, UnusableImageError, decode, fitted
+from tasks.samples.pictures import SIZE
+
+SHOWN = 20
+"""How many unusable files a message names."""
+
+FILES, BYTES = 64, 2**21
+"""An errand is full with so many images, or so many encoded bytes."""
+
+WORTH = 2.0
+"""Seconds of work that are left from which further processes pay: to start one takes half a second."""
+
+Encoded = bytes | Path
+Decoded = tuple[NDArray[np.uint8], bytes] | str
+"""Pixels ``[C, H, W]`` and the fingerprint of the picture, or why the file cannot be used."""
+
+
+class Decoder:
+    """Fills one array with images, in the order in which they come, and reports all unusable ones at once.
+
+    The array is grey as long as every image is; the first colour image widens it. Its size is that of
+    the first image, so memory never holds the set twice, except for the moment of widening. Where there is
+    much to do, processes side by side decode.
+
+    Parameters
+    ----------
+    count
+        Number of images to come, N.
+    how
+        Size and other settings; without a size all images must have the same.
+    where
+        The source, for messages.
+    """
+
+    def __init__(self, count: int, how: Decoding, where: Path) -> None:
+        self._count, self._how, self._where = count, how, where
+        self._images: NDArray[np.uint8] | None = None
+        self._pictures = np.empty((0, SIZE), dtype=np.uint8)
+        self._done = 0
+        self._unusable: list[str] = []
+        self._first = ""
+        self._other_size: str | None = None
+        self._errand: list[tuple[str, Encoded]] = []
+        self._size = 0
+        self._workers = _Workers(how)
+        self._bar = tqdm(total=count, desc="decode", unit="image", delay=2, leave=False, disable=None)
+
+    def add(self, image: Encoded, name: str) -> None:
+        """Decode the next image, given as its bytes or its file; ``name`` is how messages call it."""
+        self._errand.append((name, image))
+        self._size += len(image) if isinstance(image, bytes) else _size_of(image)
+        if len(self._errand) >= FILES or self._size >= BYTES:
+            self._send()
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Count a file as unusable without decoding it."""
+        self._unusable.append(f"{name if name.isprintable() else ascii(name)} ({reason})")
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Fingerprints ``uint8 [N, 32]`` of the images as they were before they were scaled."""
+        self._complete()
+        return self._pictures[: self._done]
+
+    def finish(self, count: int | None = None) -> NDArray[np.uint8]:
+        """Return the ``uint8 [N, C, H, W]`` array.
+
+        Parameters
+        ----------
+        count
+            N, if fewer came than were announced.
+
+        Raises
+        ------
+        ExpungeError
+            If a file was unusable (the first of them are named), or if sizes differ.
+        """
+        self._complete()
+        if self._unusable:
+            named = "; ".join(self._unusable[:SHOWN])
+            more = f"; and {len(self._unusable) - SHOWN} more" if len(self._unusable) > SHOWN else ""
+            raise ExpungeError(f"{self._where}: {len(self._unusable)} unusable file(s): {named}{more}")
+        if self._other_size:
+            raise ExpungeError(
+                f"{self._where}: {self._first}, but {self._other_size}; "
+                "set split.resize to the side in pixels that all are to have"
+            )
+        count = self._count if count is None else count
+        if self._images is None or self._done != count:
+            raise ExpungeError(f"{self._where}: {self._done} images where {count} were announced")
+        return self._images[:count]
+
+    def _complete(self) -> None:
+        self._send()
+        self._take(self._workers.rest())
+        self._bar.close()
+
+    def _send(self) -> None:
+        errand, self._errand, self._size = self._errand, [], 0
+        if errand:
+            self._take(self._workers.do(errand, left=self._count - self._done))
+
+    def _take(self, results: Iterator[tuple[str, Decoded]]) -> None:
+        for name, decoded in results:
+            if isinstance(decoded, str):
+                self.refuse(name, decoded)
+            else:
+                self._store(*decoded, name)
+            self._bar.update()
+
+    def _store(self, image: NDArray[np.uint8], picture: bytes, name: str) -> None:
+        channels, height, width = image.shape
+        if self._images is None:
+            self._images = self._room_for(channels, height, width)
+            self._pictures = np.empty((self._count, SIZE), dtype=np.uint8)
+            self._first = f"{name} is {width}×{height}"
+        if (height, width) != self._images.shape[2:]:
+            self._other_size = self._other_size or f"{name} is {width}×{height}"
+            return
+        if channels > self._images.shape[1]:
+            grey = self._images[: self._done]
+            self._images = self._room_for(channels, height, width)
+            self._images[: self._done] = grey
+        self._images[self._done] = image  # a grey image is repeated over three channels
+        self._pictures[self._done] = np.frombuffer(picture, dtype=np.uint8)
+        self._done += 1
+
+    def _room_for(self, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+        try:
+            return np.empty((self._count, channels, height, width), dtype=np.uint8)
+        except MemoryError:
+            size = self._count * channels * height * width / 2**30
+            raise ExpungeError(
+                f"{self._where}: {self._count} images of {width}×{height} need {size:.0f} GiB of memory; "
+                "set split.resize to a smaller side in pixels"
+            ) from None
+
+
+class _Workers:
+    """Does errands, results in order: here at first, and by processes once that is worth their start."""
+
+    def __init__(self, how: Decoding) -> None:
+        self._how = how
+        self._pool: ProcessPoolExecutor | None = None
+        self._running: deque[Future[list[tuple[str, Decoded]]]] = deque()
+        self._cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def do(self, errand: Sequence[tuple[str, Encoded]], left: int) -> Iterator[tuple[str, Decoded]]:
+        """Take an errand, of ``left`` images that are to be done; yield what is done by now."""
+        if self._pool is None:
+            began = time.perf_counter()
+            yield from _decode_all(errand, self._how)
+            expected = (time.perf_counter() - began) / len(errand) * (left - len(errand))
+            if expected > WORTH and self._cpus > 1:
+                context = multiprocessing.get_context("spawn")  # the process may have threads already
+                self._pool = ProcessPoolExecutor(self._cpus, context, _end_with_parent)
+            return
+        self._running.append(self._pool.submit(_decode_all, errand, self._how))
+        while len(self._running) > 2 * self._cpus or (self._running and self._running[0].done()):
+            yield from self._running.popleft().result()
+
+    def rest(self) -> Iterator[tuple[str, Decoded]]:
+        """Yield what is not done yet, and end the processes."""
+        while self._running:
+            yield from self._running.popleft().result()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _decode_all(errand: Sequence[tuple[str, Encoded]], how: Decoding) -> list[tuple[str, Decoded]]:
+    with warnings.catch_warnings(action="ignore"):
+        return [(name, _decode_one(image, how)) for name, image in errand]
+
+
+def _decode_one(image: Encoded, how: Decoding) -> Decoded:
+    try:
+        if isinstance(image, bytes):
+            return decode(io.BytesIO(image), how)
+        with image.open("rb") as file:
+            return decode(file, how)
+    except UnusableImageError as error:
+        return str(error)
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _end_with_parent() -> None:
+    """Let a process of the pool end when the one that started it is killed; it would wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # to decode it will say so
+        return 0
+
+
+def resized(images: NDArray[np.uint8], how: Decoding) -> NDArray[np.uint8]:
+    """Scale ``uint8 [N, C, H, W]`` as one picture is scaled that is decoded; no side keeps the size."""
+    if how.side is None:
+        return images
+    scaled = np.empty((*images.shape[:2], how.side, how.side), dtype=np.uint8)
+    for planes, into in zip(images, scaled, strict=True):
+        for plane, target in zip(planes, into, strict=True):
+            target[:] = fitted(Image.fromarray(plane), how.side, how.fit, how.background)
+    return scaled

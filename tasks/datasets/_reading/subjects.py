@@ -1,0 +1,119 @@
+"""Whose each sample is, as tables say it: one reference or several, in one row or in several."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tasks.core.errors import ExpungeError
+from tasks.core.files import write_text
+from tasks.samples.check import is_plain
+
+FILE = "subjects.csv"
+"""Table beside the images of an image folder, unless ``split.subject`` names another."""
+
+HEAD = ["path", "subject"]
+BETWEEN = ";"
+"""Between the references of several people in one cell."""
+
+LONGEST = 256
+
+
+def references_in(cell: object, where: str) -> tuple[str, ...]:
+    """Return the references in a cell: text, with ``;`` between several, a list, a number, or nothing.
+
+    Raises
+    ------
+    ExpungeError
+        If one is too long or holds control characters; ``where`` names the cell.
+    """
+    if cell is None:
+        return ()
+    parts = list(cell) if isinstance(cell, list | tuple) else str(cell).split(BETWEEN)
+    found = tuple(dict.fromkeys(text for part in parts if (text := str(part or "").strip())))
+    for text in found:
+        if len(text) > LONGEST or not is_plain(text):
+            raise ExpungeError(
+                f"{where}: a subject is one line of at most {LONGEST} characters, without control characters"
+            )
+    return found
+
+
+def composed(name: str) -> str:
+    """Return a path in the form in which names are compared: systems spell ``é`` in two ways."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def read_subjects(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a table of paths and subjects.
+
+    Returns
+    -------
+    dict[str, tuple[str, ...]]
+        References by composed path; a path may have several rows.
+
+    Raises
+    ------
+    ExpungeError
+        If the table cannot be read; the message names the line.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for line, (name, cell) in _rows(path):
+        key = composed(name)
+        found[key] = tuple(dict.fromkeys([*found.get(key, ()), *references_in(cell, f"{path}, line {line}")]))
+    return found
+
+
+def without(path: Path, names: Collection[str]) -> bool:
+    """Take the rows of some paths out of a table of subjects; return whether it had any."""
+    leaving = set(map(composed, names))
+    rows = [row for _, row in _rows(path)]
+    kept = [row for row in rows if composed(row[0]) not in leaving]
+    if len(kept) == len(rows):
+        return False
+    write_text(path, as_csv([HEAD, *kept]))
+    return True
+
+
+def as_csv(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
+    """Return rows as the text of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def of_samples(
+    names: Sequence[str], subjects: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[tuple[str, ...], ...], int]:
+    """Return each sample's references, and how many paths of the table are no sample."""
+    known = {composed(name) for name in names}
+    return tuple(subjects.get(composed(name), ()) for name in names), len(subjects.keys() - known)
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ExpungeError(f"{path} is missing; split.subject names it") from None
+    except UnicodeDecodeError as error:
+        raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        head = next(reader, [])
+        if sorted(head) != HEAD:
+            raise ExpungeError(
+                f"{path}, line 1: the header is {','.join(head) or 'missing'}; {','.join(HEAD)} is right"
+            )
+        at = [head.index(column) for column in HEAD]
+        found = []
+        for row in reader:
+            if len(row) != len(HEAD) and row:
+                raise ExpungeError(f"{path}, line {reader.line_num}: {len(row)} cells; two are right")
+            if row:
+                found.append((reader.line_num, [row[place] for place in at]))
+    except csv.Error as error:
+        raise ExpungeError(f"{path}, line {reader.line_num}: {error}") from None
+    return found
