@@ -88,7 +88,7 @@ def image_folder(path: Path, split: Split) -> ImageSet:
     for name, reason in sorted(found.unusable.items()):
         decoder.refuse(name, reason)
     for name in files:
-        decoder.add(path / name, name)
+        decoder.add(f"{path}/{name}", name)
     number = {name: index for index, name in enumerate(classes)}
     for name in files:
         if class_of[name] not in number:

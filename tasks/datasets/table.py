@@ -128,7 +128,7 @@ def table(path: Path, split: Split) -> ImageSet:
         if problem := _problem(path, row.name):
             decoder.refuse(f"{row.name} ({found.where(row.first)})", problem)
         else:
-            decoder.add(path / row.name, row.name)
+            decoder.add(str(path / row.name), row.name)
     images = decoder.finish()
     parts = np.array([row.part for row in rows])
     labels = np.array([number[row.label] for row in rows], dtype=np.int64)

@@ -32,7 +32,9 @@ FILES, BYTES = 64, 2**21
 WORTH = 2.0
 """Seconds of work that are left from which further processes pay: to start one takes half a second."""
 
-Encoded = bytes | Path
+Encoded = bytes | str
+"""The content of an image file, or its path: a text, for objects cost too much where files are many."""
+
 Decoded = tuple[NDArray[np.uint8], bytes] | str
 """Pixels ``[C, H, W]`` and the fingerprint of the picture, or why the file cannot be used."""
 
@@ -199,7 +201,7 @@ def _decode_one(image: Encoded, how: Decoding) -> Decoded:
     try:
         if isinstance(image, bytes):
             return decode(io.BytesIO(image), how)
-        with image.open("rb") as file:
+        with Path(image).open("rb") as file:
             return decode(file, how)
     except UnusableImageError as error:
         return str(error)
@@ -219,9 +221,9 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-def _size_of(file: Path) -> int:
+def _size_of(file: str) -> int:
     try:
-        return file.stat().st_size
+        return os.stat(file).st_size  # noqa: PTH116  (see Encoded)
     except OSError:  # to decode it will say so
         return 0
 
