@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tasks.core.plugins import choices
+from tasks.core.plugins import built_in
 from tasks.datasets import SOURCES
 
 NOT_OURS = {
@@ -21,14 +21,13 @@ NOT_OURS = {
 
 
 def _function(source: str, name: str) -> Callable[[Path, Collection[str]], Any] | None:
-    SOURCES.get(source)  # refuses an unknown one
-    function: Callable[[Path, Collection[str]], Any] | None
-    function = getattr(import_module(f"tasks.datasets.{source}"), name, None)
+    module = import_module(SOURCES.get(source).__module__)  # refuses an unknown one
+    function: Callable[[Path, Collection[str]], Any] | None = getattr(module, name, None)
     return function
 
 
-OWNED = tuple(source for source in choices("datasets") if _function(source, "remove"))
-"""Sources that originals can be taken out of."""
+OWNED = tuple(source for source in built_in("datasets") if _function(source, "remove"))
+"""Sources of our own that originals can be taken out of."""
 
 
 def why_kept(source: str) -> str | None:

@@ -10,12 +10,13 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, softmax
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Positive, Section
 from tasks.engine.data import Data, normalise
-from tasks.methods import Method, Sets, register
+from tasks.methods import Method, Sets, register, trainable
 
 Weights = dict[str, torch.Tensor]
 
@@ -48,7 +49,7 @@ class Influence(Method):
         """Take the step; batch norm stays in evaluation mode, its statistics as they are."""
         o = self.options
         model.eval()
-        weights = {name: value.detach() for name, value in model.named_parameters()}
+        weights = {name: value.detach() for name, value in trainable(model).items()}
         generator = torch.Generator().manual_seed(self.seed)
         sample = sets.retain.subset(torch.randperm(len(sets.retain), generator=generator)[: o.samples])
         gradient = _scaled(
@@ -63,7 +64,7 @@ class Influence(Method):
         if not all(bool(torch.isfinite(part).all()) for part in step.values()):
             raise ExpungeError("influence: the step is not finite; raise unlearn.influence.damping")
         with torch.no_grad():
-            for name, value in model.named_parameters():
+            for name, value in trainable(model).items():
                 value.add_(step[name], alpha=o.scale)
         self.on_epoch(
             1, {"unlearn/residual": residual, "unlearn/step_norm": _dot(step, step) ** 0.5 * o.scale}
@@ -72,11 +73,11 @@ class Influence(Method):
 
 def loss_gradient(model: nn.Module, data: Data, batch_size: int) -> Weights:
     """Gradient of the mean cross-entropy over ``data``."""
-    names = [name for name, _ in model.named_parameters()]
-    sums = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
+    weights = trainable(model)
+    sums = {name: torch.zeros_like(value) for name, value in weights.items()}
     for images, labels in _batches(data, batch_size):
         loss = cross_entropy(model(normalise(images)), labels, reduction="sum")
-        for name, part in zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+        for name, part in zip(sums, torch.autograd.grad(loss, list(weights.values())), strict=True):
             sums[name] += part
     return _scaled(sums, 1 / len(data))
 
@@ -93,7 +94,9 @@ def gauss_newton_product(
             result: torch.Tensor = functional_call(model, w, (inputs,))
             return result
 
-        with warnings.catch_warnings():  # at its first call PyTorch uses what it has deprecated itself
+        # at its first call PyTorch uses what it has deprecated itself; of attention's ways to compute,
+        # only the plain one has the derivative that jvp needs
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
             logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
         p = softmax(logits, dim=1)
