@@ -16,7 +16,7 @@ from typing import Any
 
 from tasks.core.checked import fingerprint, remember
 from tasks.core.errors import ExpungeError
-from tasks.core.params import Choice, Params, Split, load
+from tasks.core.params import Choice, Params, Split, Train, load
 from tasks.core.plugins import Registry, stand_for
 from tasks.requests.high_water import list_of
 from tasks.requests.settings import settings_of
@@ -59,6 +59,18 @@ def _make_folder(section: Split) -> None:
             raise ExpungeError(f"params.yaml: split.path: {path} cannot be made ({error.strerror})") from None
 
 
+def _require_file(section: Train) -> None:
+    """See that ``train.module.path`` is written down: DVC depends on it, whichever model is chosen."""
+    given = (section.model_extra or {}).get("module") or {}
+    path = given.get("path")
+    if not isinstance(path, str) or not Path(path).is_file():
+        what = "is not named" if path is None else f"is {path!r}, and there is no such file"
+        raise ExpungeError(
+            f"params.yaml: train.module.path {what}; DVC depends on it whichever model is chosen: "
+            "docs/examples/my_model.py would do"
+        )
+
+
 def _make_stand_ins(params: Params, chain: Sequence[str]) -> None:
     """Write the files that stand for installed packages which are used; DVC depends on them."""
     methods = ("methods", params.unlearn.method), *(("methods", name) for name in chain)
@@ -78,6 +90,7 @@ def main() -> None:
         settings = settings_of(params)
         list_of(params.split)  # DVC depends on it, and would say that in its own words
         _make_folder(params.split)
+        _require_file(params.train)
         _make_stand_ins(params, settings.chain)
         if not arguments.quick:
             before = fingerprint()

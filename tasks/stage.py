@@ -36,7 +36,17 @@ BAD_INPUT = 2
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
-LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "dvc", "mlflow", "prefect", "safetensors")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "dvc",
+    "mlflow",
+    "prefect",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)

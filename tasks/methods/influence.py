@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
@@ -94,9 +95,8 @@ def gauss_newton_product(
             result: torch.Tensor = functional_call(model, w, (inputs,))
             return result
 
-        # at its first call PyTorch uses what it has deprecated itself; of attention's ways to compute,
-        # only the plain one has the derivative that jvp needs
-        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        # at its first call PyTorch uses what it has deprecated itself
+        with warnings.catch_warnings(), plain_attention():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
             logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
         p = softmax(logits, dim=1)
@@ -105,6 +105,18 @@ def gauss_newton_product(
         for name in sums:
             sums[name] += product[name]
     return _scaled(sums, 1 / len(data))
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention in the one of PyTorch's ways that has the forward derivative which jvp needs."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def conjugate_gradients(

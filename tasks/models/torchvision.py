@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from pickle import UnpicklingError
 from typing import Any, Self
-from urllib.error import URLError
 
 import torch
 from pydantic import model_validator
@@ -98,11 +98,13 @@ class Torchvision(Pretrained):
         assert published is not None  # noqa: S101  # whoever has no published weights has a file
         name = published.url.rpartition("/")[2]
         try:
-            tensors: Tensors = published.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:
+            tensors: Tensors = published.get_state_dict(
+                progress=False, check_hash=True, map_location="cpu", weights_only=True
+            )
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # URLError is an OSError
             problem = str(getattr(error, "reason", error)).splitlines()[0]
             raise ExpungeError(
-                f"{published.url} cannot be downloaded ({problem}); without the net put that file into "
+                f"{published.url} cannot be had ({problem}); without the net put that file into "
                 f"{torch.hub.get_dir()}/checkpoints, or into {FOLDER} and set {self.where}.weights to "
                 f"{FOLDER / name}"
             ) from None
