@@ -76,12 +76,16 @@ def offered(room: str) -> dict[str, Package]:
     Raises
     ------
     ExpungeError
-        If two packages offer one name.
+        If two packages offer one name, or the name is none that a file of the room could have.
     """
     found: dict[str, Package] = {}
     for point in _points(f"expunge.{room}", tuple(sys.path)):
         label = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
         package = Package(room, point.name, point.value, label)
+        if not point.name.isidentifier() or point.name.startswith("_"):
+            raise ExpungeError(
+                f"{package.said()}: that is no name for a choice; letters, digits and _ would be right"
+            )
         if found.setdefault(point.name, package) != package:
             raise ExpungeError(
                 f"{found[point.name].said()} is offered by {label}, too; uninstall one of them"
