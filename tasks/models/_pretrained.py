@@ -165,9 +165,8 @@ class Pretrained(Architecture):
             return {}
         file = self.options.file
         tensors = _read(file) if file else self.published_weights()
-        self._take(
-            self.renamed(tensors), str(file or f"{self.options.name}'s weights {self.options.weights}")
-        )
+        published = f"{self.options.name}'s weights {self.options.weights}"
+        self._take(self.renamed(tensors), str(file or published))
         return tensors
 
     @abstractmethod
@@ -183,9 +182,9 @@ class Pretrained(Architecture):
         return False
 
     def _take(self, tensors: Tensors, where: str) -> None:
+        ends = tuple(f"{head}." for head in self.heads)
         outputs = {len(tensors[f"{head}.weight"]) for head in self.heads if f"{head}.weight" in tensors}
         if outputs == {self.published} != {self.classes}:
-            ends = tuple(f"{head}." for head in self.heads)
             tensors = {name: value for name, value in tensors.items() if not name.startswith(ends)}
         elif outputs and outputs != {self.classes}:
             raise ExpungeError(
@@ -200,7 +199,7 @@ class Pretrained(Architecture):
                     f"{list(own[name].shape)} here"
                 )
         found = self.net.load_state_dict(tensors, strict=False)
-        dropped = {name for name in own if name.startswith(self.heads) and not outputs - {self.published}}
+        dropped = {name for name in own if name.startswith(ends) and not outputs - {self.published}}
         missing = [name for name in found.missing_keys if name not in dropped]
         left = [name for name in found.unexpected_keys if not self.superfluous(name)]
         for names, what in ((missing, "lacks"), (left, "has besides")):
