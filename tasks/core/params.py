@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tasks.core.errors import ExpungeError
-from tasks.core.plugins import choices, instead
+from tasks.core.plugins import choices, gone, instead
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -58,7 +58,7 @@ class Choice(Section):
             if name not in known:
                 raise ValueError(
                     f"unknown key {name!r}; known keys: {', '.join(type(self).model_fields)}, "
-                    f"and the options of {', '.join(known)}"
+                    f"and the options of {', '.join(known)}{gone(self.room, name)}"
                 )
             if value is not None and not isinstance(value, Mapping):
                 raise ValueError(f"{name} is {value!r}; it holds options, so it must be a mapping")

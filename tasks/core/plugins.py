@@ -40,11 +40,16 @@ def built_in(room: str) -> tuple[str, ...]:
 
 def instead(room: str, name: str) -> str:
     """What would be right instead of a name that is none of the choices."""
+    return gone(room, name).removeprefix("; ") or f"known: {', '.join(choices(room))}"
+
+
+def gone(room: str, name: str) -> str:
+    """What to add to a line about a name whose package is not installed; empty if it stands for none."""
     file = _folder(room) / f"{name}.py"
-    if Path(name).name == name and file.is_file() and stands_in(file):
-        said = file.read_text(encoding="utf-8").splitlines()[-1].removeprefix("# ")
-        return f"tasks/{room}/{name}.py says: {said}; that package is not installed"
-    return f"known: {', '.join(choices(room))}"
+    if Path(name).name != name or not file.is_file() or not stands_in(file):
+        return ""
+    said = file.read_text(encoding="utf-8").splitlines()[-1].removeprefix("# ")
+    return f"; tasks/{room}/{name}.py says: {said}; that package is not installed"
 
 
 def packages(room: str) -> dict[str, Package]:

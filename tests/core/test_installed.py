@@ -12,7 +12,7 @@ import tasks
 from tasks.core import plugins
 from tasks.core.errors import ExpungeError
 from tasks.core.installed import MARK, _points, offered
-from tasks.core.plugins import Registry, choices, instead, stand_for
+from tasks.core.plugins import Registry, choices, gone, instead, stand_for
 from tests.packages import install
 
 ROOM = "room_of_the_test"
@@ -100,6 +100,8 @@ def test_a_file_that_stands_for_a_package_which_is_gone_says_so(room: Path) -> N
     )
     assert refusal("ant").endswith("; that package is not installed")
     assert instead(ROOM, "bee") == "known: own"
+    assert gone(ROOM, "ant").endswith("; that package is not installed")
+    assert gone(ROOM, "bee") == gone(ROOM, "own") == gone(ROOM, "../ant") == ""
 
 
 def test_the_name_of_a_file_is_refused(room: Path) -> None:
