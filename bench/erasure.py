@@ -294,7 +294,7 @@ def project(folder: Path, *, images: int, remote: bool = False) -> Path:
     """Make a project with synthetic images and a small model that was trained on them for one epoch."""
     root = folder / "project"
     root.mkdir(parents=True)
-    for name in ("tasks", "dvc.yaml", "params.yaml", "data"):
+    for name in ("tasks", "dvc.yaml", "params.yaml", "data", "docs/examples"):
         source = PROJECT / name
         tracked = subprocess.run(
             ["git", "ls-files", "--", name], cwd=PROJECT, capture_output=True, text=True, check=True

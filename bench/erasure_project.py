@@ -205,7 +205,7 @@ def lay_out(home: Path) -> None:
     ignores += [path.relative_to(CODE).as_posix() for path in (CODE / "data").glob("requests/*/.gitignore")]
     for name in (
         "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore",
-        "data/forget.txt",
+        "data/forget.txt", "docs/examples/my_model.py",
         *(f"data/requests/{path.name}" for path in (CODE / "data/requests").iterdir() if path.is_file()),
         *ignores,
     ):  # fmt: skip

@@ -23,10 +23,10 @@ from torchvision import transforms
 from tasks.core.params import Augment, Forget, Recipe, Runtime, Split
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
-from tasks.engine.data import CENTRE, SCALE, Data
+from tasks.engine.data import Data
 from tasks.engine.predict import logits
 from tasks.engine.training import batches, fit, optimizer_of
-from tasks.models import MODELS, build
+from tasks.models import CENTRE, MODELS, SCALE, build
 
 
 class Images(Dataset[tuple[torch.Tensor, int]]):

@@ -7,15 +7,17 @@ stage then shows before hours of training, not after.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tasks.core.checked import fingerprint, remember
 from tasks.core.errors import ExpungeError
-from tasks.core.params import Choice, Params, Split, load
-from tasks.core.plugins import Registry
+from tasks.core.params import Choice, Params, Split, Train, load
+from tasks.core.plugins import Registry, stand_for
 from tasks.requests.high_water import list_of
 from tasks.requests.settings import settings_of
 
@@ -57,6 +59,25 @@ def _make_folder(section: Split) -> None:
             raise ExpungeError(f"params.yaml: split.path: {path} cannot be made ({error.strerror})") from None
 
 
+def _require_file(section: Train) -> None:
+    """See that ``train.module.path`` is written down: DVC depends on it, whichever model is chosen."""
+    given = (section.model_extra or {}).get("module") or {}
+    if not given.get("path"):
+        raise ExpungeError(
+            "params.yaml: train.module.path is not named; DVC depends on it whichever model is chosen: "
+            "docs/examples/my_model.py would do"
+        )
+
+
+def _make_stand_ins(params: Params, chain: Sequence[str]) -> None:
+    """Write the files that stand for installed packages which are used; DVC depends on them."""
+    methods = ("methods", params.unlearn.method), *(("methods", name) for name in chain)
+    for room, name in (("datasets", params.split.source), ("models", params.train.model), *methods):
+        file = stand_for(room, name)
+        if file:
+            print(f"{os.path.relpath(file)} says which package {name} is of; commit it")
+
+
 def main() -> None:
     """Exit with 0 and a word, or with 2 and the line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tasks.check", description=__doc__)
@@ -64,9 +85,11 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         params = load()  # first: it says in one line what is wrong with the file itself
-        settings_of(params)
+        settings = settings_of(params)
         list_of(params.split)  # DVC depends on it, and would say that in its own words
         _make_folder(params.split)
+        _require_file(params.train)
+        _make_stand_ins(params, settings.chain)
         if not arguments.quick:
             before = fingerprint()
             check(load())

@@ -36,7 +36,17 @@ BAD_INPUT = 2
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
-LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "dvc", "mlflow", "prefect", "safetensors")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "dvc",
+    "mlflow",
+    "prefect",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -127,8 +137,10 @@ class Stage:
             elif path.suffix == ".json" or (path.suffix == ".csv" and not _names_samples(path)):
                 run.artifact(path, "tables")
         if (self.folder / "weights.json").exists():
-            run.model(self.folder)
-            run.tags({"weights.sha256": json.loads((self.folder / "weights.json").read_text())["sha256"]})
+            described = json.loads((self.folder / "weights.json").read_text())
+            own = Path(described["options"]["path"]) if described["model"] == "module" else None
+            run.model(self.folder, own)
+            run.tags({"weights.sha256": described["sha256"]})
 
 
 def _names_samples(table: Path) -> bool:

@@ -13,13 +13,19 @@ from tasks.engine.data import Groups
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
-from tasks.engine.weights import Info, create, load
+from tasks.engine.weights import Info, begin, load
 from tasks.models import MODELS
 from tasks.samples.manifest import load_samples
 from tasks.stage import Stage
 
 BASE = Path("data/base")
-READS = ("data/split/images.npy", "data/split/samples.csv", "data/split/classes.json", str(BASE))
+READS = (
+    "data/split/images.npy",
+    "data/split/samples.csv",
+    "data/split/classes.json",
+    str(BASE),
+    "data/pretrained",
+)
 
 
 def train(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
@@ -99,9 +105,10 @@ def train_from_scratch(
         size=(groups.images.shape[2], groups.images.shape[3]),
         classes=classes,
     )
+    model, info = begin(info, seed)
     return fit_and_write(
         stage,
-        create(info, seed).to(device),
+        model.to(device),
         info,
         groups,
         params.train.recipe,

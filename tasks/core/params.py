@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tasks.core.errors import ExpungeError
-from tasks.core.plugins import choices
+from tasks.core.plugins import choices, gone, instead
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -53,12 +53,12 @@ class Choice(Section):
         known = choices(self.room)
         chosen = self.chosen
         if chosen not in known:
-            raise ValueError(f"{self.key} is {chosen!r}; known: {', '.join(known)}")
+            raise ValueError(f"{self.key} is {chosen!r}; {instead(self.room, chosen)}")
         for name, value in (self.model_extra or {}).items():
             if name not in known:
                 raise ValueError(
                     f"unknown key {name!r}; known keys: {', '.join(type(self).model_fields)}, "
-                    f"and the options of {', '.join(known)}"
+                    f"and the options of {', '.join(known)}{gone(self.room, name)}"
                 )
             if value is not None and not isinstance(value, Mapping):
                 raise ValueError(f"{name} is {value!r}; it holds options, so it must be a mapping")
@@ -160,9 +160,8 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _source_is_known(self) -> Self:
-        known = choices("datasets")
-        if self.source not in known:
-            raise ValueError(f"source is {self.source!r}; known: {', '.join(known)}")
+        if self.source not in choices("datasets"):
+            raise ValueError(f"source is {self.source!r}; {instead('datasets', self.source)}")
         return self
 
     @model_validator(mode="after")

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-CENTRE, SCALE = 127.5, 64.0
-"""Pixels become ``(value − 127.5) / 64``. Constants, not statistics of the data: a mean over the
-training set would carry a trace of the forgotten samples into every later model."""
+from tasks.models import CENTRE, SCALE
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def batches(
 def optimizer_of(model: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LRScheduler]:
     """Optimizer, and the schedule of its learning rate over ``steps`` steps."""
     optimizer = SGD(
-        model.parameters(),
+        [weight for weight in model.parameters() if weight.requires_grad],
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,

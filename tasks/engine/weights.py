@@ -16,7 +16,8 @@ from torch import nn
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import read_json, write_json, write_whole
 from tasks.core.params import Section
-from tasks.models import MODELS, build
+from tasks.core.plugins import packages
+from tasks.models import MODELS, Architecture, build
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -32,6 +33,12 @@ class Info(Section):
         File of ``tasks/models`` and its options.
     channels, size, classes
         Channels of the images, their height and width in pixels, names of the classes.
+    pretrained
+        Digest of the tensors that the first training began with, as they were published or lay in their
+        file; None where it began with random ones.
+    code, package
+        Digest of the code of a model that is not in ``tasks/models``, and the name and version of the package
+        that it comes from: SHA-256 of the file of ``module``, MD5 of a package's files as DVC takes it.
     """
 
     sha256: str
@@ -40,13 +47,64 @@ class Info(Section):
     channels: AtLeastOne
     size: tuple[AtLeastOne, AtLeastOne]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    pretrained: str | None = None
+    code: str | None = None
+    package: str | None = None
 
 
 def create(info: Info, seed: int) -> nn.Module:
-    """Build the model that ``info`` describes, initialised from ``seed``."""
+    """Build the model that ``info`` describes, initialised from ``seed`` alone."""
     torch.manual_seed(seed)
     options = MODELS.get(info.model).Options.model_validate(info.options)
     return build(info.model, options, channels=info.channels, size=info.size, classes=len(info.classes))
+
+
+def begin(info: Info, seed: int) -> tuple[nn.Module, Info]:
+    """Build a model for a new training, with pretrained weights if its options name some.
+
+    Returns
+    -------
+    model
+        As :func:`create` builds it, with the weights that it shall begin with.
+    info
+        With what is to be recorded of those weights, and of code that is not in ``tasks/models``.
+
+    Raises
+    ------
+    ExpungeError
+        If the weights cannot be had or do not fit, or the model does not take the images.
+    """
+    model = create(info, seed)
+    found: dict[str, str | None] = {}
+    if isinstance(model, Architecture):
+        tensors = model.begin()
+        found = {"pretrained": tensor_digest(tensors) if tensors else None, "code": model.code}
+    package = packages("models").get(info.model)
+    if package:
+        found |= {"package": package.label, "code": package.digest()}
+    _require_logits(model, info)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ExpungeError(f"model {info.model} has no weight that a training could change")
+    return model, info.model_copy(update=found)
+
+
+def _require_logits(model: nn.Module, info: Info) -> None:
+    """See that two grey images of the split's size become two rows of logits."""
+    images = torch.zeros(2, info.channels, *info.size).contiguous(memory_format=torch.channels_last)
+    what = f"model {info.model} on images of {info.channels}×{info.size[0]}×{info.size[1]}"
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            found = model.eval()(images)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            remedy = getattr(model, "remedy", Architecture.remedy)
+            raise ExpungeError(f"{what} fails: {' '.join(str(error).split())}; {remedy}") from error
+    model.train()
+    shape = tuple(getattr(found, "shape", ())) or type(found).__name__
+    if shape != (2, len(info.classes)):
+        raise ExpungeError(
+            f"{what} gives {shape} for two images of {len(info.classes)} classes; "
+            f"(2, {len(info.classes)}) would be right"
+        )
 
 
 def tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -68,7 +126,10 @@ def store(folder: Path, model: nn.Module, info: Info) -> Info:
     info = info.model_copy(update={"sha256": tensor_digest(tensors)})
     with write_whole(folder / "weights.safetensors") as file:
         file.write(save(tensors))
-    write_json(folder / "weights.json", info.model_dump(mode="json"))
+    description = info.model_dump(mode="json")
+    write_json(
+        folder / "weights.json", {key: value for key, value in description.items() if value is not None}
+    )
     return info
 
 

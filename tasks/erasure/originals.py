@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.params import Split
-from tasks.core.plugins import choices
+from tasks.core.plugins import built_in
 from tasks.datasets import SOURCES
 
 NOT_OURS = {
@@ -32,8 +32,8 @@ def _function(source: str, name: str) -> Callable[[Path, Collection[str], Split]
     return function
 
 
-OWNED = tuple(source for source in choices("datasets") if _function(source, "remove"))
-"""Sources that originals can be taken out of."""
+OWNED = tuple(source for source in built_in("datasets") if _function(source, "remove"))
+"""Sources of our own that originals can be taken out of."""
 
 
 def why_kept(source: str) -> str | None:

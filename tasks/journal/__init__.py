@@ -109,11 +109,15 @@ class Journal:
         """Record an input with the digest that DVC has for it."""
         self._append(kind="dataset", name=name, source=source, digest=digest, context=context)
 
-    def model(self, folder: Path) -> None:
-        """Record the model whose ``weights.safetensors`` and ``weights.json`` lie in ``folder``."""
+    def model(self, folder: Path, code: Path | None = None) -> None:
+        """Record the model whose ``weights.safetensors`` and ``weights.json`` lie in ``folder``.
+
+        ``code`` is the Python file that builds it, where that is one of the user's own.
+        """
         weights = self._copy(folder / "weights.safetensors")
         info = self._copy(folder / "weights.json")
-        self._append(kind="model", weights=weights, info=info)
+        own = {"code": self._copy(code)} if code else {}
+        self._append(kind="model", weights=weights, info=info, **own)
 
     def end(self, status: str, error: str | None = None) -> None:
         """Write the last line and close: ``FINISHED``, ``FAILED`` or ``KILLED``."""

@@ -48,5 +48,10 @@ class Method(ABC):
         """Change the model's weights in place so that it forgets ``sets.forget``."""
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights that a method may change, by name: those that are not frozen."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
 METHODS: Registry[type[Method]] = Registry("methods")
 register = METHODS.register

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import nn
 from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, softmax
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Positive, Section
 from tasks.engine.data import Data, normalise
-from tasks.methods import Method, Sets, register
+from tasks.methods import Method, Sets, register, trainable
 
 Weights = dict[str, torch.Tensor]
 
@@ -48,7 +50,7 @@ class Influence(Method):
         """Take the step; batch norm stays in evaluation mode, its statistics as they are."""
         o = self.options
         model.eval()
-        weights = {name: value.detach() for name, value in model.named_parameters()}
+        weights = {name: value.detach() for name, value in trainable(model).items()}
         generator = torch.Generator().manual_seed(self.seed)
         sample = sets.retain.subset(torch.randperm(len(sets.retain), generator=generator)[: o.samples])
         gradient = _scaled(
@@ -63,7 +65,7 @@ class Influence(Method):
         if not all(bool(torch.isfinite(part).all()) for part in step.values()):
             raise ExpungeError("influence: the step is not finite; raise unlearn.influence.damping")
         with torch.no_grad():
-            for name, value in model.named_parameters():
+            for name, value in trainable(model).items():
                 value.add_(step[name], alpha=o.scale)
         self.on_epoch(
             1, {"unlearn/residual": residual, "unlearn/step_norm": _dot(step, step) ** 0.5 * o.scale}
@@ -72,11 +74,11 @@ class Influence(Method):
 
 def loss_gradient(model: nn.Module, data: Data, batch_size: int) -> Weights:
     """Gradient of the mean cross-entropy over ``data``."""
-    names = [name for name, _ in model.named_parameters()]
-    sums = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
+    weights = trainable(model)
+    sums = {name: torch.zeros_like(value) for name, value in weights.items()}
     for images, labels in _batches(data, batch_size):
         loss = cross_entropy(model(normalise(images)), labels, reduction="sum")
-        for name, part in zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True):
+        for name, part in zip(sums, torch.autograd.grad(loss, list(weights.values())), strict=True):
             sums[name] += part
     return _scaled(sums, 1 / len(data))
 
@@ -93,7 +95,8 @@ def gauss_newton_product(
             result: torch.Tensor = functional_call(model, w, (inputs,))
             return result
 
-        with warnings.catch_warnings():  # at its first call PyTorch uses what it has deprecated itself
+        # at its first call PyTorch uses what it has deprecated itself
+        with warnings.catch_warnings(), plain_attention():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
             logits, jv = jvp(outputs, (weights,), (v,))  # type: ignore[misc]
         p = softmax(logits, dim=1)
@@ -102,6 +105,18 @@ def gauss_newton_product(
         for name in sums:
             sums[name] += product[name]
     return _scaled(sums, 1 / len(data))
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention in the one of PyTorch's ways that has the forward derivative which jvp needs."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def conjugate_gradients(

@@ -13,7 +13,7 @@ from torch.optim import SGD
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Positive, Recipe, Section
 from tasks.engine.training import batches, batches_per_epoch
-from tasks.methods import Method, Sets, register
+from tasks.methods import Method, Sets, register, trainable
 
 
 @register
@@ -37,9 +37,10 @@ class NegGradPlus(Method):
     def unlearn(self, model: nn.Module, sets: Sets) -> None:
         """Run the epochs; the forget set is cycled through as often as the retain set needs."""
         o = self.options
-        optimizer = SGD(model.parameters(), lr=o.lr, momentum=o.momentum, fused=True)
+        optimizer = SGD(trainable(model).values(), lr=o.lr, momentum=o.momentum, fused=True)
         recipe = Recipe(epochs=o.epochs, batch_size=o.batch_size, lr=o.lr)
         forget_recipe = recipe.model_copy(update={"batch_size": min(o.batch_size, len(sets.forget))})
+        torch.manual_seed(self.seed)  # for layers that draw, such as dropout
         cycle = 0
         forget = batches(sets.forget, forget_recipe, seed=self.seed, epoch=cycle)
         model.train()

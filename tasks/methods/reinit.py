@@ -12,6 +12,9 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Section
 from tasks.methods import Method, Sets, register
 
+RESETS = ("reset_parameters", "_reset_parameters")
+"""How layers draw their weights afresh; ``nn.MultiheadAttention`` has the second."""
+
 
 @register
 class Reinit(Method):
@@ -33,15 +36,21 @@ class Reinit(Method):
         layers: Annotated[int, Field(ge=1, le=1000)] = 2
 
     def unlearn(self, model: nn.Module, sets: Sets) -> None:  # noqa: ARG002
-        """Call ``reset_parameters`` of every layer from the first that is chosen."""
-        modules = [module for module in model.modules() if hasattr(module, "reset_parameters")]
+        """Call ``reset_parameters`` of every layer from the first chosen; frozen ones do not count."""
+        modules = [
+            module
+            for module in model.modules()
+            if any(hasattr(module, reset) for reset in RESETS)
+            and all(weight.requires_grad for weight in module.parameters())
+        ]
         weight_layers = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d | nn.Linear)]
         if self.options.layers > len(weight_layers):
+            frozen = any(not weight.requires_grad for weight in model.parameters())
             raise ExpungeError(
                 f"params.yaml: unlearn.reinit.layers is {self.options.layers}; "
-                f"the model has {len(weight_layers)} weight layers"
+                f"the model has {len(weight_layers)} weight layers{' that are not frozen' if frozen else ''}"
             )
         torch.manual_seed(self.seed)
         for module in modules[weight_layers[-self.options.layers] :]:
-            module.reset_parameters()  # type: ignore[operator]
+            next(getattr(module, reset) for reset in RESETS if hasattr(module, reset))()
         self.on_epoch(1, {"unlearn/layers": float(self.options.layers)})

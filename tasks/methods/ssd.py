@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tasks.core.params import Positive, Section
 from tasks.engine.data import Data, normalise
-from tasks.methods import Method, Sets, register
+from tasks.methods import Method, Sets, register, trainable
 
 
 @register
@@ -56,7 +56,7 @@ class SSD(Method):
         dampened = total = 0
         with torch.no_grad():
             for weight, i_all, i_forget in zip(
-                model.parameters(), all_importance, forget_importance, strict=True
+                trainable(model).values(), all_importance, forget_importance, strict=True
             ):
                 chosen = i_forget > o.alpha * i_all
                 factor = (o.strength * i_all / i_forget).clamp(max=1)
@@ -72,7 +72,7 @@ def importance(model: nn.Module, data: Data, batch_size: int) -> list[torch.Tens
     With ``batch_size`` 1 it is the diagonal of the empirical Fisher information matrix.
     """
     model.eval()
-    weights = list(model.parameters())
+    weights = list(trainable(model).values())
     sums = [torch.zeros_like(weight) for weight in weights]
     pairs = zip(torch.split(data.images, batch_size), torch.split(data.labels, batch_size), strict=True)
     for images, labels in pairs:

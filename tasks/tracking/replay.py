@@ -73,4 +73,5 @@ def _write_file(store: Store, run_id: str, journal: Waiting, entry: dict[str, An
             tag = InputTag("mlflow.data.context", entry["context"])
             store.client.log_inputs(run_id, datasets=[DatasetInput(dataset, [tag])])
         case "model":
-            log_model(store, run_id, journal.folder / entry["weights"], journal.folder / entry["info"])
+            paths = {key: journal.folder / entry[key] for key in ("weights", "info", "code") if key in entry}
+            log_model(store, run_id, **paths)

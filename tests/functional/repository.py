@@ -74,6 +74,9 @@ class Repository:
             "data/requests/erased.txt",
             "data/requests/.gitignore",
             "data/base/.gitignore",
+            "data/pretrained/.gitignore",
+            "data/pretrained/README.md",
+            "docs/examples/my_model.py",
         ):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, self.root / name)

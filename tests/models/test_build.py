@@ -16,6 +16,8 @@ every_model = pytest.mark.parametrize("name", choices("models"))
 
 
 def make(name: str, *, channels: int = 3, size: tuple[int, int] = (32, 32), classes: int = 10) -> nn.Module:
+    if name == "timm":
+        pytest.importorskip("timm")
     torch.manual_seed(0)
     return build(name, MODELS.get(name).Options(), channels=channels, size=size, classes=classes)
 

@@ -1,17 +1,23 @@
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 
 from tasks import journal
 from tasks.engine import weights
 from tasks.engine.predict import logits
 from tasks.journal import spool
+from tasks.models import module
+from tasks.tracking.model import _requirements
 from tasks.tracking.sender import send
 from tests.tracking.spooling import TRACKING, keep_copy, runs
+
+PROJECT = Path(__file__).parents[2]
 
 LOAD = """
 import sys, warnings
@@ -22,6 +28,22 @@ mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
 np.save("answer.npy", model.predict(np.load("images.npy")))
 """
+
+
+def logits_elsewhere(root: Path, run: str, images: np.ndarray, away: Path) -> np.ndarray:
+    """Logits of the logged model, loaded by a program that has nothing of the repository."""
+    away.mkdir()
+    np.save(away / "images.npy", images)
+    subprocess.run(
+        [sys.executable, "-c", LOAD, f"sqlite:///{root}/mlflow.db", f"runs:/{run}/model"],
+        cwd=away,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    answer: np.ndarray = np.load(away / "answer.npy")
+    return answer
 
 
 def test_a_logged_model_gives_the_engines_logits_where_the_repository_is_not(
@@ -49,15 +71,41 @@ def test_a_logged_model_gives_the_engines_logits_where_the_repository_is_not(
     assert not stored & {".pkl", ".pt", ".pth"}
 
     images = np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8)
-    away = tmp_path / "away"
-    away.mkdir()
-    np.save(away / "images.npy", images)
-    subprocess.run(
-        [sys.executable, "-c", LOAD, f"sqlite:///{root}/mlflow.db", f"runs:/{sent.info.run_id}/model"],
-        cwd=away,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        check=True,
-        capture_output=True,
-        timeout=100,
+    answer = logits_elsewhere(root, sent.info.run_id, images, tmp_path / "away")
+    np.testing.assert_array_equal(answer, logits(network, images))
+
+
+@pytest.mark.parametrize("model", ["module", "torchvision"])
+def test_a_logged_model_carries_your_file_as_it_was_and_needs_no_pretrained_weights(
+    model: str, root: Path, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOT", root)
+    source = root / "mine/net.py"
+    source.parent.mkdir()
+    source.write_text((PROJECT / "docs/examples/my_model.py").read_text())
+    options: dict[str, dict[str, object]] = {
+        "module": {"path": "mine/net.py", "options": {"width": 4}},
+        "torchvision": {"name": "squeezenet1_1", "input_size": 40, "weights": "data/pretrained/gone.pth"},
+    }
+    info = weights.Info(
+        sha256="", model=model, options=options[model], channels=3, size=(16, 16), classes=("a", "b")
     )
-    np.testing.assert_array_equal(np.load(away / "answer.npy"), logits(network, images))
+    network = weights.create(info, seed=0)
+    weights.store(root / "data" / "train", network, info)
+    with journal.record("train", TRACKING, root) as run:
+        run.model(root / "data" / "train", source if model == "module" else None)
+    source.write_text("raise RuntimeError\n")  # before it is sent
+    send(root)
+    (sent,) = runs(client)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
+    answer = logits_elsewhere(root, sent.info.run_id, images, tmp_path / "away")
+    np.testing.assert_array_equal(answer, logits(network, images))
+
+
+def test_the_requirements_of_a_logged_model_name_the_package_that_its_model_is_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0+cpu")
+    assert "timm==2.0" in _requirements({"model": "timm"})
+    assert not any(each.startswith("timm") for each in _requirements({"model": "torchvision"}))
+    assert _requirements({"model": "tiny_net", "package": "my-nets 1.0"})[-1] == "my-nets==1.0"
