@@ -13,7 +13,7 @@ from tasks.engine.data import Groups
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
-from tasks.engine.weights import Info, begin, load
+from tasks.engine.weights import Info, begin, differing_option, load
 from tasks.models import MODELS
 from tasks.samples.manifest import load_samples
 from tasks.stage import Stage
@@ -61,6 +61,14 @@ def _take_base(params: Params, groups: Groups, classes: tuple[str, ...]) -> dict
     model, info = load(BASE)
     if info.model != params.train.model:
         raise ExpungeError(f"{BASE} holds a {info.model}, but train.model is {params.train.model}")
+    options = params.train.options(MODELS.get(info.model).Options, where="params.yaml: train")
+    if name := differing_option(info, options):
+        key = f"train.{info.model}.{name}"
+        held = info.options.get(name, "not recorded")
+        raise ExpungeError(
+            f"{BASE} holds a {info.model} whose {name} is {held}, but {key} is {getattr(options, name)}; "
+            f"set {key} to what the weights in production have"
+        )
     _, channels, *size = groups.images.shape
     if (info.channels, info.size, info.classes) != (channels, tuple(size), classes):
         raise ExpungeError(

@@ -175,6 +175,30 @@ def test_a_base_of_another_model_is_refused() -> None:
         train(base(model="grey_cnn"))
 
 
+def test_a_base_with_other_options_is_refused_though_its_model_has_the_same_name() -> None:
+    trained_before()
+    with pytest.raises(
+        ExpungeError,
+        match=r"^data/base holds a small_cnn whose hidden is 256, but train\.small_cnn\.hidden is 64; set ",
+    ):
+        train(base(small_cnn={"widths": [4, 6, 8], "hidden": 64}))
+    assert not Path("data/train").exists()
+
+
+def test_a_base_of_before_that_does_not_name_an_option_has_its_default() -> None:
+    trained_before()
+    path = Path("data/base/weights.json")
+    info = json.loads(path.read_text())
+    del info["options"]["depth"]
+    path.write_text(json.dumps(info))
+    train(base())
+    Path("data/train/weights.json").unlink()
+    with pytest.raises(
+        ExpungeError, match=r"whose depth is not recorded, but train\.small_cnn\.depth is 2; "
+    ):
+        train(base(small_cnn={"widths": [4, 6, 8], "depth": 2}))
+
+
 def test_a_missing_base_is_one_line() -> None:
     with pytest.raises(ExpungeError, match=r"data/base/weights.json is missing"):
         train(base())

@@ -35,10 +35,13 @@ class Info(Section):
         Channels of the images, their height and width in pixels, names of the classes.
     pretrained
         Digest of the tensors that the first training began with, as they were published or lay in their
-        file; None where it began with random ones.
+        file; None where it began with random ones, or that is not known.
     code, package
         Digest of the code of a model that is not in ``tasks/models``, and the name and version of the package
         that it comes from: SHA-256 of the file of ``module``, MD5 of a package's files as DVC takes it.
+    adopted
+        SHA-256 of the file that the weights were adopted from, or those that they were made of; None where
+        all of their training was done here.
     """
 
     sha256: str
@@ -50,6 +53,7 @@ class Info(Section):
     pretrained: str | None = None
     code: str | None = None
     package: str | None = None
+    adopted: str | None = None
 
 
 def create(info: Info, seed: int) -> nn.Module:
@@ -78,17 +82,32 @@ def begin(info: Info, seed: int) -> tuple[nn.Module, Info]:
     found: dict[str, str | None] = {}
     if isinstance(model, Architecture):
         tensors = model.begin()
-        found = {"pretrained": tensor_digest(tensors) if tensors else None, "code": model.code}
-    package = packages("models").get(info.model)
-    if package:
-        found |= {"package": package.label, "code": package.digest()}
-    _require_logits(model, info)
+        found = {"pretrained": tensor_digest(tensors) if tensors else None}
+    require_logits(model, info)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ExpungeError(f"model {info.model} has no weight that a training could change")
-    return model, info.model_copy(update=found)
+    return model, info.model_copy(update=found | code_of(model, info.model))
 
 
-def _require_logits(model: nn.Module, info: Info) -> None:
+def code_of(model: nn.Module, name: str) -> dict[str, str | None]:
+    """What ``weights.json`` records of the code of a model that is not in ``tasks/models``."""
+    found = {"code": model.code} if isinstance(model, Architecture) else {}
+    package = packages("models").get(name)
+    return found | ({"package": package.label, "code": package.digest()} if package else {})
+
+
+def differing_option(info: Info, options: Section) -> str | None:
+    """Return the first option that stored weights have otherwise than ``options``; ``None`` if none differs.
+
+    One that the weights do not name, as those of earlier versions, has the value that is the default now.
+    """
+    wanted = options.model_dump(mode="json")
+    known = {name: value for name, value in info.options.items() if name in wanted}
+    found = type(options).model_validate(known).model_dump(mode="json")
+    return next((name for name in wanted if found[name] != wanted[name]), None)
+
+
+def require_logits(model: nn.Module, info: Info) -> None:
     """See that two grey images of the split's size become two rows of logits."""
     images = torch.zeros(2, info.channels, *info.size).contiguous(memory_format=torch.channels_last)
     what = f"model {info.model} on images of {info.channels}×{info.size[0]}×{info.size[1]}"
