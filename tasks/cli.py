@@ -418,6 +418,80 @@ def settle(reason: Reason, by: By = "", as_json: AsJson = False) -> None:
 
 
 @app.command()
+def adopt(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A state dict: *.safetensors, or as torch.save writes it.", show_default=False),
+    ],
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            help="The ids of the samples that it was trained on, one a line, as in data/split/samples.csv. "
+            "What is not on the list it has never seen.",
+            show_default=False,
+        ),
+    ] = None,
+    trained_on_all: Annotated[
+        bool,
+        typer.Option("--trained-on-all", help="It was trained on all samples of part train, and no others."),
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="What train.model must be. [default: what it is]", show_default=False)
+    ] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="What an option of the model must be, as key=value; can be repeated."),
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="The classes in the order of its outputs, as a,b,c or a JSON file with a list. "
+            "[default: that of data/split/classes.json]",
+            show_default=False,
+        ),
+    ] = "",
+    note: Annotated[
+        str,
+        typer.Option(help="What else is known of its training; certificates quote it.", show_default=False),
+    ] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of the model that is in production.")
+    ] = False,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put weights that were not trained here into production: requests start from them.
+
+    The model and its options are those of train.model in params.yaml. The file is read without running
+    code, checked against the images and classes of data/split, registered in MLflow and recorded. What is
+    not known of its training is said in every certificate, until a model trained from scratch replaces it.
+    """
+    with errors():
+        from tasks.processing import adoption
+        from tasks.processing import adoption_words as words
+
+        opened = _desk_to_write()
+        if (trained_on is None) != trained_on_all:
+            raise ExpungeError(
+                "what was it trained on? Give one of --trained-on FILE, --trained-on-all; it is recorded"
+            )
+        params = load()
+        words.see_that_params_agree(params, model, words.parse_options(option or ()))
+        with only_writer(Path("pipeline")):
+            names = words.parse_classes(classes)
+            statement = adoption.Statement(_who(by), trained_on, names, note or None)
+            found = adoption.examine(file, statement, params, opened)
+            outcome = adoption.adopt(found, opened, params, Path.cwd(), replace=replace)
+    if as_json:
+        print_json(words.as_json(found, outcome))
+    else:
+        for line in words.told(file, found, outcome):
+            print(line)
+    for warning in found.warnings:
+        _say_to_stderr(f"expunge: warning: {warning}")
+
+
+@app.command()
 def rollback(version: str, reason: Reason, by: By = "", as_json: AsJson = False) -> None:
     """Put an earlier version of the model into production, unless it knows samples that were erased since."""
     with errors():

@@ -28,7 +28,7 @@ __all__ = ["catalogue", "clock", "desk", "root"]
 PROJECT = Path(__file__).parents[1]
 COMMANDS = (
     "submit", "inbox", "list", "show", "approve", "refuse", "withdraw", "extend", "retry", "hold", "release",
-    "holds", "destroy-key", "process", "status", "doctor", "settle", "rollback", "trace", "report",
+    "holds", "destroy-key", "adopt", "process", "status", "doctor", "settle", "rollback", "trace", "report",
     "verify ledger", "verify erasure", "purge plan", "purge run",
 )  # fmt: skip
 

@@ -16,11 +16,12 @@ from tasks.core.params import Split
 from tasks.erasure import originals
 from tasks.erasure.sought import Sought, Wanted
 from tasks.requests import events as facts
+from tasks.requests.chain import latest_event
 from tasks.requests.desk import Desk
 from tasks.requests.events import NOTHING_LEFT
 from tasks.requests.keys import reference
 from tasks.requests.naming import meant
-from tasks.requests.production import in_production
+from tasks.requests.production import in_production, in_production_before
 from tasks.requests.request import Request
 from tasks.requests.standing import Row
 from tasks.requests.suppression import fingerprint
@@ -208,7 +209,8 @@ def _beside(requests: Sequence[Request], desk: Desk) -> list[tuple[frozenset[str
     destroys = desk.settings.superseded == "destroy"
     found = []
     for request in requests:
-        knew = {base.weights for base in bases_of([request])} | set(recorded_weights(request) or ())
+        bases = [*bases_of([request]), *replaced_models([request], desk)]
+        knew = {base.weights for base in bases} | set(recorded_weights(request) or ())
         weights = frozenset(knew - kept if destroys else ())
         found.append((weights, brought(desk, rows.get(request.id, ()))))
     return found
@@ -230,6 +232,16 @@ def bases_of(requests: Iterable[Request]) -> Iterator[facts.Base]:
         for attempt in request.all_common(facts.Attempt):
             if attempt.method != NOTHING_LEFT:
                 yield attempt.base
+
+
+def replaced_models(requests: Iterable[Request], desk: Desk) -> Iterator[facts.Base]:
+    """Models that another one had replaced in production, by a person, before the requests' batch began."""
+    for request in requests:
+        attempts = request.all_common(facts.Attempt)
+        promoted = latest_event(request.events, facts.Promoted)
+        if promoted and any(each.method != NOTHING_LEFT for each in attempts[-1:]):
+            event = latest_event(request.of_batch, facts.Promotion) or promoted
+            yield from in_production_before(desk.ledger, event.seq)
 
 
 def recorded_weights(request: Request) -> Sequence[str] | None:

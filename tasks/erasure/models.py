@@ -11,9 +11,10 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.erasure.account import MEANING, Account
 from tasks.erasure.checklist import Detail, Line, Outcome
-from tasks.erasure.identity import bases_of, recorded_weights
+from tasks.erasure.identity import bases_of, recorded_weights, replaced_models
 from tasks.erasure.ownership import FOREIGN
 from tasks.requests.desk import Desk
+from tasks.requests.events import Base
 from tasks.requests.production import in_production, models
 from tasks.requests.request import Request
 from tasks.requests.settings import settings_of
@@ -53,7 +54,7 @@ class Models:
 
         A base may be known by its weights only: an earlier purge took the split that it was trained on.
         """
-        bases = {base.weights for base in bases_of(requests)}
+        bases = {base.weights for base in self._knew(requests)}
         current = in_production(self.desk.ledger)
         return deletion.find(weights=bases, inputs=objects, keep={current.weights} if current else set())
 
@@ -98,7 +99,9 @@ class Models:
         if registry is None:
             yield Line(MODELS, "models", Outcome.NOT_APPLICABLE, 0, "tracking is off")
             return
-        bases = {base.version for base in bases_of(requests) if base.version is not None}
+        current = in_production(self.desk.ledger)
+        kept = current.version if current else None
+        bases = {base.version for base in self._knew(requests)} - {None, kept}
         there = bases & {version.version for version in registry.versions()}
         if len(there) < len(bases) or not bases:
             outcome = Outcome.DELETED if bases else Outcome.NOTHING_FOUND
@@ -107,6 +110,9 @@ class Models:
             outcome = Outcome.SEALED if self.seals else Outcome.LEFT_BEHIND
             why = self.sealed if self.seals else "they were not deleted"
             yield Line(MODELS, "versions that knew samples", outcome, len(there), why)
+
+    def _knew(self, requests: Sequence[Request]) -> list[Base]:
+        return [*bases_of(requests), *replaced_models(requests, self.desk)]
 
     @property
     def seals(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,6 +16,7 @@ from tasks.requests.chain import latest_event
 from tasks.requests.events import GUARANTEES, Fact, OfBatch
 from tasks.requests.excerpt import EventRecord
 from tasks.requests.ledger import Ledger
+from tasks.requests.production import origin_of
 from tasks.requests.record import Record
 from tasks.requests.request import Request
 from tasks.requests.signing import KeyPeriod, PublicKey, periods, rotate, signing_key
@@ -29,7 +30,26 @@ def certify(record: Record, request: Request, folder: Path) -> Path:
     All that it says stood in the ledger when the samples were purged, so it is the same whenever it is made.
     """
     events = [EventRecord(**event.as_json()) for event in request.events]
-    return write(build(facts_of(request), events), _signing_key(record), folder)
+    told = replace(facts_of(request), origin=_origin(record.ledger, request))
+    return write(build(told, events), _signing_key(record), folder)
+
+
+def _origin(ledger: Ledger, request: Request) -> dict[str, Any] | None:
+    """What is stated of the weights that the model before is made of, where they were not trained here."""
+    purged = latest_event(request.events, facts.Purged)
+    started = [event for event in request.of_batch if purged and event.seq < purged.seq]
+    attempt = latest_event(started, facts.Attempt)
+    if attempt is None or not isinstance(attempt.fact, facts.Attempt):
+        return None
+    adoption = origin_of(ledger, attempt.fact.base.weights, attempt.seq)
+    if adoption is None or not isinstance(adoption.fact, facts.Adopted) or adoption.fact.stated is None:
+        return None
+    return {
+        "weights": adoption.fact.weights,
+        "adopted_at": adoption.at,
+        "event": {"seq": adoption.seq, "hash": adoption.hash},
+        **adoption.fact.stated.model_dump(mode="json"),
+    }
 
 
 def facts_of(request: Request) -> CertificateFacts:

@@ -107,13 +107,20 @@ def register(
 
 def _recorded_again(made: Path, weights: str, root: Path, registry: Models) -> str:
     """Record weights as a run of their own."""
-    from tasks import journal
-
     if digest_of(made) != weights:
         raise ExpungeError(f"{made} does not hold the weights {weights[:12]}…, and MLflow has lost their run")
-    with journal.record("recovered", registry.tracking, root) as run:
-        run.model(made)
-        run.tags({"weights.sha256": weights})
+    return record("recovered", made, root, registry, {})
+
+
+def record(name: str, made: Path, root: Path, registry: Models, tags: Mapping[str, str]) -> str:
+    """Record the weights in a folder as a run of their own, with tags; return our key of it."""
+    from tasks import journal
+
+    described = read_json(made / "weights.json")
+    own = root / described["options"]["path"] if described["model"] == "module" else None
+    with journal.record(name, registry.tracking, root) as run:
+        run.model(made, own)
+        run.tags({**tags, "weights.sha256": described["sha256"]})
         return run.key
 
 
@@ -185,5 +192,6 @@ def check_base(expected: str) -> None:
     if not (BASE / "weights.json").exists() or digest_of(BASE) != expected:
         raise ExpungeError(
             f"{BASE} does not hold the weights in production, {expected[:12]}…; restore them from the "
-            "commit that promoted them (docs/operations.md, Restore)"
+            "commit that promoted them (docs/operations.md, Restore); if expunge adopt was cut short, run "
+            "it again"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.core.errors import ExpungeError
 from tasks.requests.excerpt import canonical
+from tasks.requests.origin import unknown
 from tasks.requests.predicate import Erasure, Statement
 
 DECISIONS = frozenset(
@@ -85,6 +86,10 @@ def _pairs(erasure: Erasure) -> Iterator[tuple[str, Any, Any]]:
         [each.model_dump(mode="json") for each in samples.covered_by],
         [{"batch": body.get("batch"), "samples": body.get("samples", [])} for body in covered],
     )
+    if (origin := erasure.model.origin) is not None:
+        said = origin.model_dump(mode="json")
+        told = unknown(said, erasure.model.before.weights, erasure.model.guarantee)
+        yield "model.origin", [said["unknown"], origin.event.seq < last.seq], [told, True]
     numbers = [attempt.number for attempt in erasure.attempts]
     yield "attempts", numbers, list(range(1, len(numbers) + 1))
 

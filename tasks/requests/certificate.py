@@ -25,6 +25,7 @@ from tasks.reporting import pages
 from tasks.requests import predicate
 from tasks.requests.agreement import DECISIONS, check_summary
 from tasks.requests.excerpt import EventRecord, canonical
+from tasks.requests.origin import unknown
 from tasks.requests.predicate import PAYLOAD_TYPE, SHARED, Scalar, Statement
 from tasks.requests.signing import PublicKey
 
@@ -91,7 +92,8 @@ class CertificateFacts:
     What has a default may be missing in a ledger of before. ``weights_file`` is the SHA-256 of the file of
     weights, ``uri`` where a registry has the model; ``software`` the version of expunge and ``environment``
     the versions of all else, both as they were recorded with the audit and not as they are now.
-    ``manifest_before`` and ``manifest_after`` are SHA-256 by name of file. All else is as in
+    ``manifest_before`` and ``manifest_after`` are SHA-256 by name of file. ``origin`` is all of
+    :class:`~tasks.requests.predicate.Origin` but what is not known. All else is as in
     :class:`~tasks.requests.predicate.Erasure`.
     """
 
@@ -121,6 +123,7 @@ class CertificateFacts:
     software: str | None = None
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     checklist: Sequence[LineFacts] | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 def build(facts: CertificateFacts, events: Sequence[EventRecord]) -> Statement:
@@ -209,6 +212,9 @@ def _erasure(facts: CertificateFacts, events: Sequence[EventRecord]) -> dict[str
             "after": {"version": facts.version, "weights": facts.weights},
             "method": facts.method, "guarantee": facts.guarantee,
             "meaning": predicate.GUARANTEES.get(facts.guarantee, ""),
+            "origin": facts.origin and {
+                **facts.origin, "unknown": unknown(facts.origin, facts.base_weights, facts.guarantee)
+            },
         },
         "data": {"before": dict(facts.manifest_before), "after": dict(facts.manifest_after)},
         "code": {

@@ -608,13 +608,39 @@ class Failed(OfBatch, kind="failed"):
 # of the model in production and of the ledger itself
 
 
+class Stated(BaseModel):
+    """What is known of weights that were not trained here, and what a person states of them.
+
+    ``file``: SHA-256 of the file that they came in. ``by``: who states what follows, which nobody can verify.
+    ``trained_on``: ``all`` of the training samples that there were, or a ``list`` of them; ``samples``: how
+    many, ``of``: how many there were. ``val``, ``test``: how many of these parts are on the list, too.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    file: Digest
+    by: str
+    trained_on: Literal["all", "list"]
+    samples: int
+    of: int
+    val: int = 0
+    test: int = 0
+    note: str | None = None
+
+
 class Adopted(Fact, kind="adopted"):
-    """The first model in production: that of stage ``train``. ``val_acc``: its accuracy on val."""
+    """A model that no batch has made is in production: that of stage ``train``, or one of a file of weights.
+
+    ``val_acc``: its accuracy on val samples that it has not seen. ``stated``: of a file, what is known of it.
+    ``replaces``: the model that was in production before.
+    """
 
     version: str | None = None
     weights: str
     commit: str | None = None
     val_acc: float | None = None
+    stated: Stated | None = None
+    replaces: Base | None = None
 
     @property
     def base(self) -> Base:
@@ -623,11 +649,18 @@ class Adopted(Fact, kind="adopted"):
 
     def told(self) -> str:
         """Say it in one line."""
-        return f"version {self.version}"
+        if self.stated is None:
+            return f"version {self.version}"
+        return (
+            f"version {self.version}, of a file of weights, by {self.stated.by}, who states that it was "
+            f"trained on {self.stated.samples} of {self.stated.of} training samples"
+        )
 
     def links(self) -> dict[str, str]:
         """Return every name by which it is found in another store."""
-        return self.base.links() | ({"commit": self.commit} if self.commit else {})
+        found = self.base.links() | ({"commit": self.commit} if self.commit else {})
+        found |= {"SHA-256 of the file": self.stated.file} if self.stated else {}
+        return found | (self.replaces.links("replaced ") if self.replaces else {})
 
 
 class RolledBack(Decision, kind="rolled-back"):

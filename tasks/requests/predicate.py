@@ -228,6 +228,51 @@ class Model(Part):
     """SHA-256 of its tensors."""
 
 
+class Head(Part):
+    """An event that the whole ledger up to it can be checked against."""
+
+    seq: Number
+    """Its number."""
+    hash: Sha256
+    """Its hash."""
+
+
+class TrainedOn(StrEnum):
+    """What weights that were not trained here are stated to have been trained on."""
+
+    ALL = "all"
+    LIST = "list"
+
+
+class Origin(Part):
+    """Weights that were not trained here, and that the model before is, or was made of."""
+
+    weights: Sha256
+    """SHA-256 of their tensors."""
+    file: Sha256
+    """SHA-256 of the file that they were adopted from."""
+    adopted_at: Time
+    """When they were adopted."""
+    by: Text
+    """Who adopted them, and states what they were trained on."""
+    trained_on: TrainedOn
+    """What they were trained on, as stated: all training samples that there were, or a list of samples."""
+    samples: Count
+    """How many training samples that is."""
+    of: Count
+    """How many training samples there were."""
+    val: Count
+    """How many validation samples are on the list, too."""
+    test: Count
+    """How many test samples are on the list, too."""
+    note: Text | None
+    """What else is stated of them, in that person's words."""
+    event: Head
+    """The event of the ledger that tells of the adoption."""
+    unknown: Text
+    """What is not known of their training, as a sentence, and of which model that holds."""
+
+
 class ModelPart(Part):
     """The model in production before and after, and what is promised of the latter."""
 
@@ -241,6 +286,8 @@ class ModelPart(Part):
     """What the method promises."""
     meaning: Text
     """What that means, as a sentence."""
+    origin: Origin | None = None
+    """Only where the model before is, or was made of, weights that were not trained here."""
 
 
 class DataPart(Part):
@@ -299,15 +346,6 @@ class Event(Part):
     """Hash of the event before it."""
     hash: Sha256
     """Its hash: SHA-256 of the canonical JSON of seq, at, kind, request, body, previous."""
-
-
-class Head(Part):
-    """An event that the whole ledger up to it can be checked against."""
-
-    seq: Number
-    """Its number."""
-    hash: Sha256
-    """Its hash."""
 
 
 class LedgerPart(Part):
@@ -374,8 +412,10 @@ class Statement(Part):
     """What is said of it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON values; a subject's ``uri`` only if there is one."""
+        """Return JSON values; a subject's ``uri`` and a model's ``origin`` only if there is one."""
         value: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        if self.predicate.model.origin is None:
+            del value["predicate"]["model"]["origin"]
         for subject in value["subject"]:
             if subject["uri"] is None:
                 del subject["uri"]

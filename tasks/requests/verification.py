@@ -27,7 +27,7 @@ from tasks.core.errors import ExpungeError
 from tasks.requests import certificate_v1
 from tasks.requests.agreement import check_subject, check_summary
 from tasks.requests.excerpt import Anchored, EventRecord, canonical, check_anchors, check_hashes, check_order
-from tasks.requests.predicate import PAYLOAD_TYPE, Statement
+from tasks.requests.predicate import PAYLOAD_TYPE, Erasure, Statement
 from tasks.requests.signing import KeyPeriod, PublicKey
 
 LARGEST = 64 * 2**20
@@ -193,9 +193,20 @@ def _claims(
             "order": lambda: check_order(events()),
             "summary": lambda: check_summary(statement().predicate),
         }
+        if anchors:
+            claims["anchors"] = lambda: _check_anchors(statement().predicate, anchors)
+        return claims
     if anchors:
         claims["anchors"] = lambda: check_anchors(events(), anchors)
     return claims
+
+
+def _check_anchors(erasure: Erasure, anchors: Collection[Anchored]) -> str:
+    """Check the request's events, and the adoption of weights that were not trained here."""
+    adopted = erasure.model.origin.event if erasure.model.origin else None
+    if adopted and any(each.seq == adopted.seq and each.hash != adopted.hash for each in anchors):
+        raise ExpungeError(f"event {adopted.seq}, an adoption of weights, is not the one that was anchored")
+    return check_anchors(erasure.events(), anchors)
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

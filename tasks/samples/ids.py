@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,7 @@ def named_rows(
     line_of: dict[str, int] = {}
     bad: list[str] = []
     erased: set[str] = set()
-    for number, line in enumerate(_lines(path, where), start=1):
-        if not line or line.startswith("#"):
-            continue
+    for number, line in listed(path, where):
         if line not in row_of and is_erased(line):
             erased.add(line)
             continue
@@ -72,6 +70,19 @@ def named_rows(
     elif not line_of:
         raise ExpungeError(f"{where}: {path} names no sample; write one sample id a line")
     return np.array([row_of[sample_id] for sample_id in line_of], dtype=np.int64)
+
+
+def listed(path: Path, where: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line of such a file that names a sample; parameters as :func:`named_rows`.
+
+    Raises
+    ------
+    ExpungeError
+        If the file cannot be read.
+    """
+    for number, line in enumerate(_lines(path, where), start=1):
+        if line and not line.startswith("#"):
+            yield number, line
 
 
 def _lines(path: Path, where: str) -> list[str]:

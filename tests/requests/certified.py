@@ -18,7 +18,11 @@ PUBLIC, ANOTHER = PublicKey.of(KEY), PublicKey.of(OTHER)
 BEFORE, AFTER, OLD, NEW = (letter * 64 for letter in "abcd")
 SAMPLES = [{"id": "1" * 64, "path": "2" * 64}, {"id": "3" * 64, "path": "4" * 64}]
 CONTENT = [{"pixels": "5" * 64, "file": "6" * 64}]
-RECEIVED = {"requester": "crm:4711", "ground": "objection", "received_at": "2026-05-01T09:30:00.000000Z"}
+RECEIVED: dict[str, Any] = {
+    "requester": "crm:4711",
+    "ground": "objection",
+    "received_at": "2026-05-01T09:30:00.000000Z",
+}
 DUE = "2026-08-01T09:30:00.000000Z"
 
 WALK: list[tuple[str, Mapping[str, Any]]] = [
