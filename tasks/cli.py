@@ -467,7 +467,7 @@ def adopt(
     not known of its training is said in every certificate, until a model trained from scratch replaces it.
     """
     with errors():
-        from tasks.processing import adoption
+        from tasks.processing import adoption, candidate
         from tasks.processing import adoption_words as words
 
         opened = _desk_to_write()
@@ -479,8 +479,8 @@ def adopt(
         words.see_that_params_agree(params, model, words.parse_options(option or ()))
         with only_writer(Path("pipeline")):
             names = words.parse_classes(classes)
-            statement = adoption.Statement(_who(by), trained_on, names, note or None)
-            found = adoption.examine(file, statement, params, opened)
+            statement = candidate.Statement(_who(by), trained_on, names, note or None)
+            found = candidate.examine(file, statement, params, opened)
             outcome = adoption.adopt(found, opened, params, Path.cwd(), replace=replace)
     if as_json:
         print_json(words.as_json(found, outcome))

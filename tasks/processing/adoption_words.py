@@ -13,7 +13,8 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import read_json
 from tasks.core.params import Params
 from tasks.models import MODELS
-from tasks.processing.adoption import Candidate, Outcome
+from tasks.processing.adoption import Outcome
+from tasks.processing.candidate import Candidate
 from tasks.stage import flatten
 
 SHOWN = 10
