@@ -336,24 +336,26 @@ def test_a_checkout_that_differs_from_its_commit_is_refused(
     assert "params.yaml differs from the last commit" in refused(weights(), "--trained-on-all")
 
 
-EFFECTS = [
-    (production, "take_over"),
-    (Models, "register"),
-    (Models, "promote"),
-    (Desk, "record"),
-    (Repository, "commit"),
-]
+EFFECTS: list[tuple[Any, str, bool, bool]] = [
+    *(
+        (where, name, after, False)
+        for where, name in (
+            (Models, "register"), (production, "take_over"), (Models, "promote"), (Desk, "record"),
+            (Repository, "commit"),
+        )
+        for after in (False, True)
+    ),
+    (production, "take_over", True, True),
+    (Desk, "record", False, True),
+]  # fmt: skip
+"""What is killed, whether after its effect, and whether another model is in production."""
 
 
-@pytest.mark.parametrize("replaced", [False, True])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("where", "name"), EFFECTS)
+@pytest.mark.parametrize(("where", "name", "after", "replaced"), EFFECTS)
 def test_killed_at_any_effect_and_run_again_it_comes_to_the_same_end(
     checkout: Checkout, weights: Callable[..., Path], empty_store: Path, monkeypatch: pytest.MonkeyPatch,
     where: Any, name: str, after: bool, replaced: bool,
 ) -> None:  # fmt: skip
-    if replaced and (after or name not in {"take_over", "record"}):
-        pytest.skip("the same as without")
     with_mlflow(empty_store, monkeypatch)
     if replaced:
         done(weights(Path("../first.safetensors"), seed=1), "--trained-on-all")
