@@ -50,6 +50,12 @@ def rewritten(source: str) -> tuple[str, ...]:
     return tuple(_part(source, "REWRITTEN") or ())
 
 
+def mark(source: str) -> str | None:
+    """Name of the file by which a source says of itself what has left; None if it needs none."""
+    name: str | None = _part(source, "MARK")
+    return name
+
+
 def encoded(split: Split, references: Collection[str]) -> dict[str, bytes]:
     """Return the encoded images as they lie in the source.
 
