@@ -193,8 +193,12 @@ class _Workers:
 
 
 def _decode_all(errand: Sequence[tuple[str, Encoded]], how: Decoding) -> list[tuple[str, Decoded]]:
-    with warnings.catch_warnings(action="ignore"):
-        return [(name, _decode_one(image, how)) for name, image in errand]
+    allowed, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours: max_megapixels
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return [(name, _decode_one(image, how)) for name, image in errand]
+    finally:
+        Image.MAX_IMAGE_PIXELS = allowed
 
 
 def _decode_one(image: Encoded, how: Decoding) -> Decoded:
