@@ -17,6 +17,9 @@ from tasks.engine.outputs import write
 from tasks.engine.training import OnEpoch, fit
 from tasks.engine.weights import Info
 
+DIGESTED = 4096
+"""Images whose bytes are digested at once."""
+
 
 def fit_and_write(
     stage: str,
@@ -74,6 +77,7 @@ def _digest(*sets: Data) -> str:
     """SHA-256 of the bytes of images and labels."""
     sha = hashlib.sha256()
     for data in sets:
-        for tensor in (data.images, data.labels):
-            sha.update(tensor.cpu().contiguous().numpy().data)
+        for images, _ in data.parts(DIGESTED):
+            sha.update(images.cpu().contiguous().numpy().data)
+        sha.update(data.labels.cpu().contiguous().numpy().data)
     return sha.hexdigest()

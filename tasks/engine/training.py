@@ -117,9 +117,11 @@ def batches(
     """Batches of one epoch: ``float [B, C, H, W]`` in channels-last layout and labels ``[B]``."""
     generator = torch.Generator(data.device).manual_seed(_mixed(seed, epoch))
     order = torch.randperm(len(data), generator=generator, device=data.device)
-    for rows in torch.split(order, recipe.batch_size)[: batches_per_epoch(data, recipe)]:
-        images = augment(data.images.index_select(0, rows), recipe.augment, generator)
-        yield normalise(images), data.labels.index_select(0, rows)
+    chosen = torch.split(order, recipe.batch_size)[: batches_per_epoch(data, recipe)]
+    for rows, following in zip(chosen, [*chosen[1:], order[:0]], strict=True):
+        images = data.pixels(rows)
+        data.expect(following)
+        yield normalise(augment(images, recipe.augment, generator)), data.labels.index_select(0, rows)
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LRScheduler]:
