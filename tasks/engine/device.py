@@ -33,7 +33,7 @@ def resolve(runtime: Runtime) -> torch.device:
     if runtime.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     here = place()
-    if here.local_world == 1:
+    if here.world == 1:
         return torch.device("cuda")
     count = torch.cuda.device_count()
     if here.local_world > count:

@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -120,7 +121,11 @@ def replica(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     if device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # no error, it says
+    # find_unused_parameters: also for the bits. Without it gradients are regrouped after the first step, and
+    # a training that resumes would add up those of three or more processes in another order.
+    gpus = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=gpus, find_unused_parameters=True)
 
 
 def averaged(model: nn.Module, *, now: bool) -> AbstractContextManager[Any]:
@@ -146,6 +151,7 @@ def launch(stage: str, runtime: Runtime) -> int:
     from torch.distributed.run import parse_args, run
 
     logging.disable()  # the process that fails says why
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each would warn that it looks for unused weights
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, runtime.threads // runtime.processes)))
     arguments = ["--standalone", f"--nproc-per-node={runtime.processes}", "-m", f"tasks.{stage}"]
     try:
