@@ -238,6 +238,59 @@ def test_torchrun_starts_a_stage_whatever_the_parameters_say(tmp_path: Path) -> 
     assert json.loads(Path("data/finetune/run.json").read_text())["environment"]["processes"] == 2
 
 
+THREE = """
+import torch
+from torch import nn
+from tasks.engine import distributed
+from tasks.engine.checkpoint import Checkpoint
+from tasks.engine.training import fit
+from tasks.engine.weights import tensor_digest
+from tests import tiny
+
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = nn.Flatten(), nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 200), nn.Linear(200, 3)
+        self.layers, self.idle = nn.Sequential(*layers), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def train(checkpoint, last=None):
+    def on_epoch(epoch, row):
+        if epoch == last:
+            raise KeyError
+
+    torch.manual_seed(0)
+    model = Idle()
+    try:
+        fit(model, tiny.noise(300), tiny.recipe(), seed=1, checkpoint=checkpoint, on_epoch=on_epoch)
+    except KeyError:
+        pass
+    return tensor_digest(model.state_dict())
+
+
+torch.set_num_threads(1)
+with distributed.joined(torch.device("cpu")):
+    whole = train(None)
+    train(Checkpoint("train", {}), last=1)
+    resumed = train(Checkpoint("train", {}))
+    if distributed.is_main():
+        print(whole == resumed, distributed.world())
+"""
+
+
+def test_three_processes_resume_bit_for_bit_and_may_have_weights_that_are_not_used(tmp_path: Path) -> None:
+    (tmp_path / "three.py").write_text(THREE)
+    run = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "three.py")
+    done = subprocess.run(
+        run, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True 3\n"), done.stderr
+
+
 def on_two_machines(stage: str, *folders: Path) -> list[Done]:
     """Start a stage as on two machines, one process on each, which share no folder."""
     with socket.socket() as free:
