@@ -86,8 +86,8 @@ def test_samples_that_show_the_same_picture_are_told_with_what_to_do(run: Run, d
         "a.json: 3 other sample(s) show the same picture and stay:",
         "  train/4.png: the same pixels",
         "  train/5.png: nearly the same",
-        "  test/0.png: a test sample; to have it erased, remove it from the source",
-        "  to have the others erased, too, submit a request that names them",
+        "  test/0.png: a test sample",
+        "  to have them erased, too, submit a request that names them, or has near_copies: include",
     ]
     shown = run("show", request).stdout
     assert lines[1] in shown

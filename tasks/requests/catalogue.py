@@ -19,7 +19,7 @@ from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import holder, read_json
 from tasks.requests.copies import Copies
 from tasks.requests.schema import Kind, Named
-from tasks.samples.table import COPIES, SPLIT, Table, read_classes, read_copies, read_table
+from tasks.samples.table import COPIES, SPLIT, TAKEN, Table, read_classes, read_copies, read_table
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -59,6 +59,8 @@ class Catalogue:
         Files of the training part, in order, with the number of their rows; none if the source has no rows.
     groups
         Numbers of a sample's group of equal pictures and of those alike; ``None`` if nobody has looked.
+    has_test
+        Whether the test part is the source's own; if not, one was taken of the training images.
     """
 
     def __init__(
@@ -67,8 +69,11 @@ class Catalogue:
         classes: tuple[str, ...],
         row_counts: RowCounts,
         groups: Groups | None = None,
+        *,
+        has_test: bool = True,
     ) -> None:
         self._groups = groups
+        self._has_test = has_test
         self.classes = classes
         self.sources: Mapping[str, str] = dict(zip(table.sample_ids, table.sources, strict=True))
         """Source reference by sample id: a file's path, or ``<file>#<row>``."""
@@ -127,7 +132,7 @@ class Catalogue:
         groups = read_copies(folder / COPIES) if (folder / COPIES).exists() else None
         if groups and not groups.keys() <= set(table.sample_ids):
             raise ExpungeError(f"{folder}: samples.csv and {COPIES} are of different splits; {RESTORE}")
-        return cls(table, classes, row_counts, groups)
+        return cls(table, classes, row_counts, groups, has_test=_has_test(folder / "metrics.json"))
 
     @property
     def tells_copies(self) -> bool:
@@ -141,8 +146,20 @@ class Catalogue:
         return {name: label for name, label, part in rows if part != "test"}
 
     def ids(self, named: Named) -> Sequence[str]:
-        """Ids of the training and validation samples that a name means; none if it means none."""
-        return [name for name in self._found(named) if name not in self._tests]
+        """Ids of the samples that a name means; none if it means none."""
+        return list(self._found(named))
+
+    def is_own_test(self, sample_id: str) -> bool:
+        """Whether a sample is of the source's own test part, on which no model is ever trained."""
+        return self._has_test and sample_id in self._tests
+
+    def parts_of(self, sample_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the part of each of some samples that are there: ``train``, ``val`` or ``test``."""
+        return {
+            name: part
+            for name, part in zip(self._table.sample_ids, self._table.groups, strict=True)
+            if name in sample_ids
+        }
 
     def problem(self, named: Named) -> str | None:
         """Return why a name cannot be used, or ``None`` if it can."""
@@ -154,8 +171,6 @@ class Catalogue:
             return "is a class of which no samples are left" if known else LOST["class"]
         if named.kind == "index" and not self._rows:
             return "the source has no rows to count; use id or path"
-        if found and all(name in self._tests for name in found):
-            return "is a test sample, which no model was trained on; remove it from the source instead"
         if len(found) > 1:
             return f"means {len(found)} samples; write one as it stands in data/split/samples.csv"
         if not found:
@@ -189,7 +204,7 @@ class Catalogue:
         return Copies(*map(tuple, found))
 
     def _found(self, named: Named) -> Sequence[str]:
-        """Ids of the samples that a name means, test samples among them."""
+        """Ids of the samples that a name means; of a class, its training and validation samples."""
         if named.kind == "index":
             return self._by_index.get(int(named.value), ())
         if named.kind == "class":
@@ -274,6 +289,12 @@ def _row_counts(path: Path) -> RowCounts:
         if len(counts) == len(entries) and all(type(rows) is int and rows >= 0 for rows in counts.values()):
             return tuple(counts.items())
     raise ExpungeError(f"{path} is no list of files and their rows; {RESTORE}")
+
+
+def _has_test(path: Path) -> bool:
+    """Whether the test part is the source's own, as the split's counts tell."""
+    content = read_json(path) if path.exists() else {}
+    return not (isinstance(content, dict) and content.get(TAKEN))
 
 
 def _is_being_made(folder: Path) -> bool:

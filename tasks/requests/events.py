@@ -28,8 +28,14 @@ S = Status
 NOTHING_LEFT = "nothing left"
 """Stands for a method where other batches have erased every sample."""
 
+NOTHING_LEARNED = "nothing learned"
+"""Stands for a method where no model in production was trained on any of the samples: test and validation
+images."""
+
 EXACT = "retrain"
 """Training anew on what is kept: the exact method, and the last of every chain."""
+
+HELD_OUT = "of its samples are test or validation images, which no model in production was trained on"
 
 Digest = str
 Digests = tuple[Mapping[str, Digest], ...]
@@ -527,13 +533,21 @@ class Started(OfBatch, kind="started"):
 class Audited(OfBatch, kind="audited"):
     """The result was attacked.
 
-    ``content``: what the request's samples look like, as digests under its key.
+    ``content``: what the request's samples look like, as digests under its key. ``held_out``: how many of
+    them are test or validation images that no model in production was trained on.
     """
 
     transition = Transition(after(S.RUNNING), S.AUDITED, on_hold=True)
     common = Audit
 
     content: Digests = ()
+    held_out: int = 0
+
+    def told(self) -> str:
+        """Say it in one line."""
+        if not self.held_out:
+            return super().told()
+        return f"{super().told()}: {self.held_out} {HELD_OUT}"
 
 
 class Promoting(OfBatch, kind="promoting"):
@@ -777,7 +791,11 @@ def described() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     )
 
 
-Guarantee = Literal["exact", "approximate", "covered"]
+Guarantee = Literal["exact", "approximate", "covered", "never-learned"]
 
-GUARANTEES: dict[str, Guarantee] = {EXACT: "exact", NOTHING_LEFT: "covered"}
+GUARANTEES: dict[str, Guarantee] = {
+    EXACT: "exact",
+    NOTHING_LEFT: "covered",
+    NOTHING_LEARNED: "never-learned",
+}
 """What a method promises; all others are ``approximate``."""
