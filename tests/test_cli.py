@@ -147,7 +147,9 @@ def test_with_a_file_that_is_not_there_the_others_are_not_submitted(run: Run, de
 
 def test_the_schema_is_printed_without_a_file(run: Run) -> None:
     schema = json.loads(run("submit", "--schema").stdout)
-    assert set(schema["properties"]) == {"requester", "received_at", "due_at", "ground", "samples"}
+    assert set(schema["properties"]) == {
+        "requester", "received_at", "due_at", "ground", "samples", "near_copies",
+    }  # fmt: skip
 
 
 def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:

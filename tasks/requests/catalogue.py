@@ -19,7 +19,8 @@ from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import holder, read_json
 from tasks.requests.copies import Copies
 from tasks.requests.schema import Kind, Named
-from tasks.samples.table import COPIES, SPLIT, TAKEN, Table, read_classes, read_copies, read_table
+from tasks.requests.subjects import Subjects
+from tasks.samples.table import COPIES, SPLIT, SUBJECTS, TAKEN, Table, read_classes, read_copies, read_table
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -31,6 +32,7 @@ LOST = {
     "path": "is no file or row of the source",
     "index": "is no row of the source's training part",
     "class": "is no class; data/split/classes.json lists them",
+    "subject": "is nobody of whom a sample is held",
 }
 """Why a name means no sample. The ledger keeps these, so they name nothing."""
 
@@ -61,6 +63,8 @@ class Catalogue:
         Numbers of a sample's group of equal pictures and of those alike; ``None`` if nobody has looked.
     has_test
         Whether the test part is the source's own; if not, one was taken of the training images.
+    subjects
+        Whose the samples are.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class Catalogue:
         groups: Groups | None = None,
         *,
         has_test: bool = True,
+        subjects: Subjects | None = None,
     ) -> None:
+        self.subjects = subjects or Subjects((), "")
         self._groups = groups
         self._has_test = has_test
         self.classes = classes
@@ -132,7 +138,11 @@ class Catalogue:
         groups = read_copies(folder / COPIES) if (folder / COPIES).exists() else None
         if groups and not groups.keys() <= set(table.sample_ids):
             raise ExpungeError(f"{folder}: samples.csv and {COPIES} are of different splits; {RESTORE}")
-        return cls(table, classes, row_counts, groups, has_test=_has_test(folder / "metrics.json"))
+        subjects = Subjects.read(folder)
+        if not subjects.shown.keys() <= set(table.sample_ids):
+            raise ExpungeError(f"{folder}: samples.csv and {SUBJECTS} are of different splits; {RESTORE}")
+        has_test = _has_test(folder / "metrics.json")
+        return cls(table, classes, row_counts, groups, has_test=has_test, subjects=subjects)
 
     @property
     def tells_copies(self) -> bool:
@@ -190,6 +200,11 @@ class Catalogue:
         names: list[tuple[Kind, str]] = [("id", sample_id), ("path", source)]
         index = self._index_of(source)
         return names if index is None else [*names, ("index", str(index))]
+
+    def with_copies(self, sample_ids: Collection[str]) -> frozenset[str]:
+        """Return samples with all that show the same pictures, or nearly the same, and copies of these."""
+        copies = self.copies_of(sample_ids) or Copies()
+        return frozenset((*sample_ids, *copies.same, *copies.alike, *copies.tests))
 
     def copies_of(self, sample_ids: Collection[str]) -> Copies | None:
         """Return the other samples that show the same pictures; ``None`` if the split is of before."""
@@ -263,15 +278,6 @@ class Catalogue:
         if int(number) >= len(rows):
             raise ExpungeError(f"{SPLIT}: samples.csv and rows.json are of different splits; {RESTORE}")
         return rows[int(number)]
-
-
-def forms(value: str) -> tuple[str, ...]:
-    """Return the ways to write a name that are canonically equivalent, its own first.
-
-    A keyed digest is of the name as it was stored, which may be in either form.
-    """
-    composed, decomposed = (unicodedata.normalize(form, value) for form in ("NFC", "NFD"))
-    return tuple(dict.fromkeys([value, composed, decomposed]))
 
 
 def _grouped(pairs: Iterable[tuple[N, str]]) -> dict[N, tuple[str, ...]]:

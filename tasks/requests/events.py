@@ -176,7 +176,9 @@ class Validated(Fact, kind="validated"):
 
     Each of ``samples`` has one digest a kind of name (``id``, ``path``, ``index``). ``already_erased_by``:
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
-    ``copies``: of how many other samples it was told that they show the same pictures.
+    ``copies``: of how many other samples it was told that they show the same pictures. ``near_copies``: how
+    many such samples it takes along. ``subjects``: digests of the people whose samples it asks for.
+    ``shared``: how many of its samples show other people, too.
     """
 
     transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
@@ -185,11 +187,25 @@ class Validated(Fact, kind="validated"):
     already_erased_by: tuple[str, ...] = ()
     classes: tuple[Digest, ...] = ()
     copies: int = 0
+    near_copies: int = 0
+    subjects: tuple[Digest, ...] = ()
+    shared: int = 0
 
     def told(self) -> str:
         """Say it in one line."""
-        copies = f"; {self.copies} other(s) show the same picture" if self.copies else ""
-        return f"{len(self.samples)} sample(s), as keyed digests{copies}"
+        of = f" of {len(self.subjects)} person(s)" if self.subjects else ""
+        more = {
+            "other(s) show the same picture": self.copies,
+            "are copies that were taken along": self.near_copies,
+            "show other people, too": self.shared,
+        }
+        told = "".join(f"; {count} {what}" for what, count in more.items() if count)
+        return f"{len(self.samples)} sample(s){of}, as keyed digests{told}"
+
+    @property
+    def asks(self) -> int:
+        """How many samples of other people it would erase with those of the people that it asks for."""
+        return self.shared if self.subjects else 0
 
 
 class Behind(Fact, kind="behind"):

@@ -13,13 +13,14 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
 from tasks.datasets.parquet import remove
-from tasks.requests.catalogue import Catalogue, forms
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.copies import Copies
 from tasks.requests.desk import Desk
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
 from tasks.requests.schema import Kind, Named
 from tasks.requests.settings import Settings
+from tasks.samples.unicode_forms import forms
 from tasks.split import split
 from tests.datasets.building import encoded, grey, reading, write_hub_file
 from tests.requests.conftest import LIFE, Clock, go_on, submission
