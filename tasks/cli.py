@@ -490,6 +490,55 @@ def trace(
 
 
 @app.command()
+def subject(
+    who: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="The person's reference, as the source has it; - reads it from standard input, so that no "
+            "shell keeps it.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is held of a person: which samples, where, in which models, since when; nothing is recorded.
+
+    Exit status 0 also if nothing is held.
+    """
+    with errors():
+        from tasks.processing.access import held_of
+
+        opened = desk()
+        name = sys.stdin.readline().rstrip("\r\n") if who == "-" else who
+        found = held_of(name, opened, load(), Path.cwd())
+    if as_json:
+        print_json(found.as_json())
+        return
+    value = found.as_json()
+    if not found.samples:
+        print("nothing is held of this person")
+    else:
+        shared = sum(each.people > 1 for each in found.samples)
+        print(f"{len(found.samples)} sample(s) are held, {shared} of which show other people, too")
+        print_rows(value["samples"], ("id", "path", "part", "class", "people", "learned"), "")
+        print("\nwhere:")
+        print_rows(value["places"], ("where", "what"), "")
+        print("\nmodels that learned from them, or may have:")
+        of_model = ("version", "weights", "state", "samples", "since", "commit")
+        print_rows(value["models"], of_model, "none", opened.rules.zone)
+        if found.since:
+            print(f"\nheld since {found.since.at or 'unknown'}: {found.since.meaning}")
+            if found.since.commit:
+                print(f"commit {found.since.commit}")
+    print("\nrequests:")
+    of_request = ("request", "status", "received_at", "how")
+    print_rows(value["requests"], of_request, "none", opened.rules.zone)
+    for line in found.unknown:
+        print(f"not told: {line}")
+
+
+@app.command()
 def report(as_json: AsJson = False) -> None:
     """Sum up all requests: how many, how they ended, by which method, and how long that took."""
     with errors():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -163,13 +163,14 @@ class Catalogue:
         """Whether a sample is of the source's own test part, on which no model is ever trained."""
         return self._has_test and sample_id in self._tests
 
-    def parts_of(self, sample_ids: Collection[str]) -> Mapping[str, str]:
-        """Return the part of each of some samples that are there: ``train``, ``val`` or ``test``."""
-        return {
-            name: part
-            for name, part in zip(self._table.sample_ids, self._table.groups, strict=True)
-            if name in sample_ids
-        }
+    def rows_of(self, sample_ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
+        """Yield id, source, part and class name of each of some samples that are there."""
+        rows = zip(
+            self._table.sample_ids, self._table.sources, self._table.groups, self._table.labels, strict=True
+        )
+        for name, source, part, label in rows:
+            if name in sample_ids:
+                yield name, source, part, self.classes[label]
 
     def problem(self, named: Named) -> str | None:
         """Return why a name cannot be used, or ``None`` if it can."""

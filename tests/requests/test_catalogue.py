@@ -43,7 +43,9 @@ def test_a_test_sample_is_found_by_id_and_path(catalogue: Catalogue) -> None:
         assert catalogue.problem(Named(kind, value, 0)) is None
     assert catalogue.is_own_test("test/0.png")
     assert not catalogue.is_own_test("train/10.png")
-    assert catalogue.parts_of({"test/0.png", "train/10.png"}) == {"train/10.png": "val", "test/0.png": "test"}
+    assert list(catalogue.rows_of({"test/0.png", "train/10.png"})) == [
+        ("train/10.png", "train.parquet#10", "val", "cat"), ("test/0.png", "test.parquet#0", "test", "cat"),
+    ]  # fmt: skip
 
 
 def test_a_test_part_that_was_taken_is_not_the_sources_own(root: Path) -> None:
