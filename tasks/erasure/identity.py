@@ -17,7 +17,7 @@ from tasks.erasure import originals
 from tasks.erasure.sought import Sought, Wanted
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
-from tasks.requests.events import NOTHING_LEFT
+from tasks.requests.events import NOTHING_LEARNED, NOTHING_LEFT
 from tasks.requests.keys import reference
 from tasks.requests.naming import meant
 from tasks.requests.production import in_production
@@ -235,7 +235,7 @@ def bases_of(requests: Iterable[Request]) -> Iterator[facts.Base]:
     """Models, by version and weights, that had learned samples of requests."""
     for request in requests:
         for attempt in request.all_common(facts.Attempt):
-            if attempt.method != NOTHING_LEFT:
+            if attempt.method not in {NOTHING_LEFT, NOTHING_LEARNED}:
                 yield attempt.base
 
 

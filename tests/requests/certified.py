@@ -63,7 +63,7 @@ FACTS = CertificateFacts(
         LineFacts(store="git", outcome="kept-reported", scope="commits", detail="A person must look."),
         LineFacts(store="backups", outcome="cannot-be-reached", scope="outside of what is searched"),
     ],
-    **RECEIVED,
+    **RECEIVED,  # type: ignore[arg-type]  # texts all
 )  # fmt: skip
 
 
