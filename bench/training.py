@@ -23,9 +23,11 @@ from torchvision import transforms
 from tasks.core.params import Augment, Forget, Recipe, Runtime, Split
 from tasks.datasets import SOURCES
 from tasks.engine import device as devices
+from tasks.engine.batches import batches
 from tasks.engine.data import Data
+from tasks.engine.optimization import optimizer_of
 from tasks.engine.predict import logits
-from tasks.engine.training import batches, fit, optimizer_of
+from tasks.engine.training import fit
 from tasks.models import CENTRE, MODELS, SCALE, build
 
 

@@ -70,7 +70,11 @@ def approve_request(request: str, wait_seconds: int = WEEK) -> State[Any]:
             found = desk.show(request)
             found.state.follow(facts.Approved.kind, facts.TRANSITIONS, request)
         ground = found.received.ground
-        about = f"Request {found.id}: {found.count} sample(s), ground {ground}, due {desk.day(found.due_at)}"
+        validated = found.latest(facts.Validated)
+        shared = validated.shared if validated else 0
+        others = f" ({shared} show other people, too)" if shared else ""
+        count = f"{found.count} sample(s){others}"
+        about = f"Request {found.id}: {count}, ground {ground}, due {desk.day(found.due_at)}"
         log.info(about)
         wait = suspend_flow_run if deployment.id else pause_flow_run
         form = Approval.with_initial_data(description=about)

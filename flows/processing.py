@@ -38,7 +38,6 @@ from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.request import Request
 from tasks.requests.settings import load_settings
-from tasks.requests.states import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,9 +73,8 @@ def process_requests(
                 log=log.info,
             )
             problems = processor.process()
-            if desk.settings.approval:
-                waiting = [row for row in desk.rows(only_open=True) if row.status is Status.VALIDATED]
-                ask_for([row.request for row in waiting if not row.held], log)
+            if desk.settings.approval or desk.settings.shared == "ask":
+                ask_for([row.request for row in desk.waiting_for_approval()], log)
             _report(desk, before)
     except AtWorkError as error:
         return Completed(name="Skipped", message=str(error))

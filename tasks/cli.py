@@ -28,6 +28,7 @@ from tasks.requests.schema import json_schema
 from tasks.requests.settings import load_settings
 from tasks.requests.standing import Row
 from tasks.requests.states import Status
+from tasks.requests.subjects import shared_lines
 
 app = typer.Typer(
     help="Requests to forget training data: submit, decide, follow, verify. Run it in the repository's root.",
@@ -154,7 +155,9 @@ def list_requests(
     if as_json:
         print_json(rows)
         return
-    columns = ("request", "status", "samples", "received_at", "due_at", "urgency", "next")
+    columns = ["request", "status", "samples", "received_at", "due_at", "urgency", "next"]
+    if any(row["shared"] for row in rows):
+        columns.insert(3, "shared")
     none = "no requests" if everything or requester else "no open requests; --all lists those that ended, too"
     print_rows(rows, columns, none, opened.rules.zone)
 
@@ -173,7 +176,7 @@ def show(request: RequestId, as_json: AsJson = False) -> None:
 
 @app.command()
 def approve(request: RequestId, by: By = "", reason: Reason = "", as_json: AsJson = False) -> None:
-    """Approve a request, where requests.approval asks for it."""
+    """Approve a request, where requests.approval asks for it, or requests.shared as others show, too."""
     _decide(facts.Approved(by=_who(by), reason=reason), request, as_json)
 
 
@@ -561,6 +564,55 @@ def trace(
 
 
 @app.command()
+def subject(
+    who: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="The person's reference, as the source has it; - reads it from standard input, so that no "
+            "shell keeps it.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is held of a person: which samples, where, in which models, since when; nothing is recorded.
+
+    Exit status 0 also if nothing is held.
+    """
+    with errors():
+        from tasks.processing.access import held_of
+
+        opened = desk()
+        name = sys.stdin.readline().rstrip("\r\n") if who == "-" else who
+        found = held_of(name, opened, load(), Path.cwd())
+    if as_json:
+        print_json(found.as_json())
+        return
+    value = found.as_json()
+    if not found.samples:
+        print("nothing is held of this person")
+    else:
+        shared = sum(each.people > 1 for each in found.samples)
+        print(f"{len(found.samples)} sample(s) are held, {shared} of which show other people, too")
+        print_rows(value["samples"], ("id", "path", "part", "class", "people", "learned"), "")
+        print("\nwhere:")
+        print_rows(value["places"], ("where", "what"), "")
+        print("\nmodels that learned from them, or may have:")
+        of_model = ("version", "weights", "state", "samples", "since", "commit")
+        print_rows(value["models"], of_model, "none", opened.rules.zone)
+        if found.since:
+            print(f"\nheld since {found.since.at or 'unknown'}: {found.since.meaning}")
+            if found.since.commit:
+                print(f"commit {found.since.commit}")
+    print("\nrequests:")
+    of_request = ("request", "status", "received_at", "how")
+    print_rows(value["requests"], of_request, "none", opened.rules.zone)
+    for line in found.unknown:
+        print(f"not told: {line}")
+
+
+@app.command()
 def report(as_json: AsJson = False) -> None:
     """Sum up all requests: how many, how they ended, by which method, and how long that took."""
     with errors():
@@ -818,6 +870,7 @@ def _summary(opened: Desk, row: Row) -> dict[str, Any]:
         "due_at": row.due_at,
         "urgency": urgency(row, opened.clock(), at_risk),
         "samples": row.samples,
+        "shared": row.shared,
         "ground": row.ground,
         "requester": row.requester,
         "first": row.first,
@@ -840,11 +893,20 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         bad |= row.status is Status.REJECTED
         problems = [str(problem) for problem in receipt.problems]
         copies = asdict(receipt.copies) if receipt.copies is not None else None
-        shown.append({"file": name, **_summary(opened, row), "problems": problems, "copies": copies})
+        validated = receipt.request.latest(facts.Validated)
+        counts = {"shared": validated.shared, "near_copies": validated.near_copies} if validated else {}
+        summary = _summary(opened, row) | counts
+        shown.append({"file": name, **summary, "problems": problems, "copies": copies})
         if not as_json:
             pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
             due = f", due {opened.day(row.due_at)}" if row.due_at and row.open else ""
             print(f"{name}: request {row.request} {row.status}{pointer}{due}")
+            for line in receipt.lines():
+                print(f"{name}: {line}")
+            if row.shared and opened.waits_for_approval(row):
+                print(f"{name}: {opened.next_of(row)}")
+            if receipt.waits:
+                print(f"{name}: {receipt.waits}", file=sys.stderr)
             for number, line in enumerate((receipt.copies or Copies()).lines()):
                 print(line if number else f"{name}: {line}")
             for problem in problems:
@@ -861,17 +923,21 @@ def _print_request(opened: Desk, request: Request, as_json: bool) -> None:
     (row,) = opened.rows(request=request.id)
     summary = _summary(opened, row)
     why = steplog.last(request.batch) if request.batch and row.status is Status.FAILED else ""
-    copies = _copies(opened, request)
+    copies, shared = _copies(opened, request), _shared(opened, request)
     events = sorted([*request.events, *request.of_batch], key=lambda event: event.seq)
     if as_json:
         told = [event.as_json() for event in events]
-        shown = {"why": why or None, "copies": asdict(copies) if copies is not None else None}
+        shown = {
+            "why": why or None,
+            "copies": asdict(copies) if copies is not None else None,
+            "shared_samples": shared,
+        }
         print_json(summary | shown | {"events": told})
         return
     for key, value in (summary | {"why": why or None}).items():
         if value is not None:
             print(f"{key:12} {value}")
-    for line in (copies or Copies()).lines():
+    for line in [*(copies or Copies()).lines(), *shared_lines(shared)]:
         print(line)
     print()
     rows = [
@@ -887,6 +953,16 @@ def _copies(opened: Desk, request: Request) -> Copies | None:
         return None
     names, (catalogue, _) = opened.keys.names(request.id), Catalogue.load_or_none(patience=0)
     return catalogue.copies_of(names) if names and catalogue else None
+
+
+def _shared(opened: Desk, request: Request) -> dict[str, int]:
+    """How many people each sample of an open request shows, of those that show others, too."""
+    validated = request.latest(facts.Validated)
+    if not (request.open and validated and validated.shared):
+        return {}
+    names, (catalogue, _) = opened.keys.names(request.id), Catalogue.load_or_none(patience=0)
+    people = catalogue.subjects.people if catalogue else {}
+    return {name: people[name] for name in names or () if people.get(name, 0) > 1}
 
 
 def _say_to_stderr(line: str) -> None:

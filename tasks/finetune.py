@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
+from tasks.engine.distributed import launch
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
@@ -39,4 +40,4 @@ def finetune(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    Stage("finetune", finetune, READS, ("finetune", "runtime")).main()
+    Stage("finetune", finetune, READS, ("finetune", "runtime"), launch=launch).main()

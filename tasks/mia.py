@@ -42,7 +42,16 @@ from tasks.metrics.histogram import LossCounts, loss_counts
 from tasks.metrics.intervals import auc_difference
 from tasks.metrics.roc import Curve, roc, supports, thinned
 from tasks.metrics.selection import pair_up
-from tasks.metrics.summary import RATES, Attacked, Metrics, flat, of_model, of_pair
+from tasks.metrics.summary import (
+    RATES,
+    Attacked,
+    Metrics,
+    by_class,
+    flat,
+    forgotten_classes,
+    of_model,
+    of_pair,
+)
 from tasks.metrics.utility import hits
 from tasks.metrics.verdict import Verdict, judge
 from tasks.reporting import figures
@@ -90,6 +99,9 @@ def mia(params: Params) -> Metrics:
         if name != REFERENCE
     }
     each = {name: of_model(model, rows, is_member, section.confidence) for name, model in models.items()}
+    forgotten = forgotten_classes(labels, rows)
+    for name, model in models.items():
+        each[name] |= by_class(model, labels, rows["test"], forgotten, section.confidence)
     for name, difference in differences.items():
         each[name] |= flat("mia/auc_difference", difference)
     metrics = {

@@ -65,6 +65,10 @@ class Figures:
             raise ExpungeError(f"{self._path}: {key} is {value!r}, it must be a number; {RESTORE}")
         return float(value)
 
+    def has(self, key: str) -> bool:
+        """Whether a figure is given: some are only of some forget sets."""
+        return key in self._values
+
     def count(self, key: str) -> str:
         """Return a number of samples."""
         return f"{self.value(key):,.0f}"

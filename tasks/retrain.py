@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.core.params import Params
 from tasks.engine.data import Groups
+from tasks.engine.distributed import launch
 from tasks.engine.training import OnEpoch, ignore
 from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
@@ -30,4 +31,4 @@ def retrain(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    Stage("retrain", retrain, READS, ("train", "retrain", "runtime"), expensive=True).main()
+    Stage("retrain", retrain, READS, ("train", "retrain", "runtime"), expensive=True, launch=launch).main()

@@ -25,7 +25,7 @@ from tasks.samples.manifest import LoadedSplit, Manifest, Samples
 from tasks.samples.people import on_both_sides
 from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
-from tasks.samples.table import SPLIT
+from tasks.samples.table import SPLIT, TAKEN
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)
+    if not image_set.has_test:
+        metrics[TAKEN] = metrics["test/count"]
     metrics |= _leakage(image_set, alike, parts == "test")
     write_json(SPLIT / "metrics.json", metrics)
     return metrics

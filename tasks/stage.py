@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from tasks import journal
-from tasks.core import checked, git
+from tasks.core import checked, git, processes
 from tasks.core.dvc_failure import BUSY
 from tasks.core.errors import BusyError, ExpungeError
 from tasks.core.files import clear_parts, content_digest, digest, only_writer, write_json
@@ -65,6 +65,9 @@ class Stage:
         Sections of ``params.yaml`` that the record shows.
     expensive
         Whether a wrong option of a *later* stage should end this one early; see :mod:`tasks.check`.
+    launch
+        How the stage starts itself in ``runtime.processes`` processes; it returns their exit status. None for
+        a stage that works in one alone.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Stage:
     reads: tuple[str, ...] | Callable[[Params], tuple[str, ...]]
     sections: tuple[str, ...]
     expensive: bool = False
+    launch: Callable[[str, Runtime], int] | None = None
 
     @property
     def folder(self) -> Path:
@@ -81,9 +85,22 @@ class Stage:
     def main(self, argv: Sequence[str] | None = None) -> NoReturn:
         """Run the stage as a command and exit with its status; see :func:`run_as_command`."""
         doc = sys.modules[self.function.__module__].__doc__ or ""
-        run_as_command(self.name, doc, lambda: self._run(load()), argv)
+        run_as_command(self.name, doc, lambda: self._begin(load()), argv)
 
-    def _run(self, params: Params) -> None:
+    def _begin(self, params: Params) -> None:
+        """Do the work in this process, or leave it to several; of these the main one keeps the record."""
+        here = processes.place()
+        if here.world > 1 and not self.launch:
+            alone = f"python -m tasks.{self.name}"
+            raise ExpungeError(f"this stage works in one process; start it without torchrun: {alone}")
+        if self.launch and not here.launched and params.runtime.processes > 1:
+            sys.exit(self.launch(self.name, params.runtime))
+        if here.is_main:
+            self._run(params, here.world)
+        else:
+            self.function(params, lambda _epoch, _metrics: None)
+
+    def _run(self, params: Params, world: int) -> None:
         check = _start_check() if self.expensive else None
         with only_writer(self.folder), journal.record(self.name, params.tracking, Path.cwd()) as run:
             clear_parts(self.folder)
@@ -91,6 +108,7 @@ class Stage:
             clock = time.perf_counter()
             state = git_state()
             values = in_use(params)
+            values["runtime"]["processes"] = world  # torchrun may have been told otherwise
             run.params(flatten({name: values[name] for name in self.sections}))
             run.tags(state | {"mlflow.source.git.commit": state["git.commit"]} if state else {})
 
@@ -175,11 +193,13 @@ def run_as_command(
         f"Usually started by: dvc repro {name}",
     )
     parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    level = logging.INFO if processes.place().is_main else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)
     logging.captureWarnings(True)
     signal.signal(signal.SIGTERM, _end)
     try:
-        work()
+        with processes.one_voice():
+            work()
     except BusyError as error:
         sys.exit(_complain(name, str(error), BUSY))
     except ExpungeError as error:
@@ -261,7 +281,8 @@ def _finish_check(check: subprocess.Popen[str] | None, *, wait: bool) -> None:
 
 def _complain(name: str, message: str, status: int) -> int:
     line = " ".join(part.strip() for part in message.splitlines())  # a file's name may hold a line break
-    print(f"expunge {name}: {line}", file=sys.stderr)
+    rank = processes.place().rank
+    print(f"expunge {name}: {f'process {rank}: ' if rank else ''}{line}", file=sys.stderr)
     return status
 
 

@@ -10,6 +10,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.params import Params
 from tasks.engine import device as devices
 from tasks.engine.data import Groups
+from tasks.engine.distributed import launch
 from tasks.engine.outputs import write
 from tasks.engine.resumable import fit_and_write
 from tasks.engine.training import OnEpoch, ignore
@@ -128,4 +129,4 @@ def train_from_scratch(
 
 
 if __name__ == "__main__":
-    Stage("train", train, READS, ("train", "runtime"), expensive=True).main()
+    Stage("train", train, READS, ("train", "runtime"), expensive=True, launch=launch).main()

@@ -53,7 +53,7 @@ def replace(*roles: str) -> None:
     """Give the samples of these roles other images and other labels."""
     split = load_split()
     rows = np.flatnonzero(np.isin(split.manifest.roles, roles))
-    images, labels = split.images.copy(), split.manifest.labels.copy()
+    images, labels = np.array(split.images), split.manifest.labels.copy()
     images[rows] = 255 - images[rows]
     labels[rows] = (labels[rows] + 1) % len(CLASSES)
     columns = (split.manifest.sample_ids, split.manifest.sources, labels)

@@ -21,6 +21,7 @@ from tasks.output import Exit
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.subjects import write_subjects
 from tests.requests.conftest import LIFE, Clock, catalogue, clock, desk, root, submission
 
 __all__ = ["catalogue", "clock", "desk", "root"]
@@ -28,7 +29,8 @@ __all__ = ["catalogue", "clock", "desk", "root"]
 PROJECT = Path(__file__).parents[1]
 COMMANDS = (
     "submit", "inbox", "list", "show", "approve", "refuse", "withdraw", "extend", "retry", "hold", "release",
-    "holds", "destroy-key", "adopt", "process", "status", "doctor", "settle", "rollback", "trace", "report",
+    "holds", "destroy-key", "adopt", "process", "status", "doctor", "settle", "rollback", "trace", "subject",
+    "report",
     "verify ledger", "verify erasure", "purge plan", "purge run",
 )  # fmt: skip
 
@@ -86,8 +88,8 @@ def test_samples_that_show_the_same_picture_are_told_with_what_to_do(run: Run, d
         "a.json: 3 other sample(s) show the same picture and stay:",
         "  train/4.png: the same pixels",
         "  train/5.png: nearly the same",
-        "  test/0.png: a test sample; to have it erased, remove it from the source",
-        "  to have the others erased, too, submit a request that names them",
+        "  test/0.png: a test sample",
+        "  to have them erased, too, submit a request that names them, or has near_copies: include",
     ]
     shown = run("show", request).stdout
     assert lines[1] in shown
@@ -147,7 +149,9 @@ def test_with_a_file_that_is_not_there_the_others_are_not_submitted(run: Run, de
 
 def test_the_schema_is_printed_without_a_file(run: Run) -> None:
     schema = json.loads(run("submit", "--schema").stdout)
-    assert set(schema["properties"]) == {"requester", "received_at", "due_at", "ground", "samples"}
+    assert set(schema["properties"]) == {
+        "requester", "received_at", "due_at", "ground", "samples", "near_copies",
+    }  # fmt: skip
 
 
 def test_list_shows_open_requests_and_all_if_asked(run: Run) -> None:
@@ -422,7 +426,7 @@ def test_the_program_reads_params_and_the_environment(root: Path, tmp_path: Path
 
 
 READING = {
-    "list", "show", "holds", "status", "trace", "report", "verify ledger", "verify certificate",
+    "list", "show", "holds", "status", "subject", "trace", "report", "verify ledger", "verify certificate",
     "verify erasure", "public-key", "purge plan",
 }  # fmt: skip
 """Commands that only read the ledger; and those that never write an event to it."""
@@ -462,3 +466,30 @@ def test_every_command_that_writes_refuses_a_ledger_that_is_settled_elsewhere(
         assert result.stderr.count("\n") == 1, name
     assert desk.ledger.head() == before
     assert [path.name for path in desk.keys.folder.glob("*.key")] == [f"{request}.key"]
+
+
+def test_what_shows_others_too_is_told_and_waits_for_a_person(run: Run, desk: Desk) -> None:
+    write_subjects(["train/3.png", "train/4.png"], [("p:1",), ("p:1", "p:2")], desk.keys, Path("data/split"))
+    Path("a.json").write_bytes(submission(samples={"subject": ["p:1"]}))
+    told = run("submit", "a.json").stdout
+    request = told.split()[2]
+    assert "1 sample(s) show other people, too" in told
+    assert f"expunge approve {request}" in told
+    shown = run("show", request).stdout
+    assert "train/4.png: 2 people" in shown
+    assert json.loads(run("show", request, "--json").stdout)["shared_samples"] == {"train/4.png": 2}
+    (row,) = json.loads(run("list", "--json").stdout)
+    assert row["shared"] == 1
+    assert "shared" in run("list").stdout
+    assert run("approve", request).exit_code == 0
+    assert str(desk.show(request).state.status) == "approved"
+    assert "p:1" not in "".join(event.text for event in desk.ledger.events())
+
+
+def test_copies_that_are_taken_along_are_told(run: Run) -> None:
+    Path("data/split/copies.csv").write_text(COPIES)
+    Path("a.json").write_bytes(submission(near_copies="include"))
+    assert "3 sample(s) that show the same picture are taken along" in run("submit", "a.json").stdout
+    Path("b.json").write_bytes(submission(near_copies="include", samples={"id": ["train/5.png"]}))
+    (row,) = json.loads(run("submit", "b.json", "--json").stdout)
+    assert (row["samples"], row["near_copies"]) == (4, 3)

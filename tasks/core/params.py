@@ -24,6 +24,7 @@ from tasks.core.plugins import choices, gone, instead
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -190,29 +191,72 @@ class Augment(Section):
 class Recipe(Section):
     """Everything that the training loop needs to know, for training and for fine-tuning.
 
+    ``accumulate``: batches whose gradients make one step. ``optimizer``: ``sgd`` has ``momentum`` and
+    ``nesterov``, ``adamw`` (Loshchilov & Hutter 2019) ``betas`` and ``eps``.
     ``schedule``: ``one_cycle`` rises to ``lr`` over the first ``warmup`` share of the steps and falls to
-    zero (Smith & Topin 2018); ``cosine`` falls from ``lr`` to zero; ``constant`` stays.
-    ``amp``: ``auto`` uses bfloat16 where the device computes in it natively; ``off`` is float32.
+    zero (Smith & Topin 2018); ``cosine`` falls from ``lr`` to zero; ``cosine_restarts`` does so again and
+    again, first in ``restart_epochs``, then in ``restart_mult`` times as many as before (Loshchilov &
+    Hutter 2017); ``constant`` stays. All but ``one_cycle`` may rise for ``warmup_epochs`` first.
+    ``amp``: ``auto`` uses bfloat16 where the device computes in it natively, ``bfloat16`` anywhere;
+    ``float16`` is for CUDA, with scaled losses; ``off`` is float32.
+
+    What belongs to an optimizer or a schedule that is not chosen is ignored, see :attr:`unused`.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    accumulate: Annotated[int, Field(ge=1, le=4096)] = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
     weight_decay: NonNegative = 5e-4
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "cosine", "cosine_restarts", "constant"] = "one_cycle"
     warmup: Fraction = 0.3
+    warmup_epochs: NonNegative = 0.0
+    restart_epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
+    restart_mult: Annotated[int, Field(ge=1, le=100)] = 1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: Augment = Augment()
-    amp: Literal["off", "auto"] = "off"
+    amp: Literal["off", "auto", "bfloat16", "float16"] = "off"
     compile: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("betas"), list):
+            return {**value, "betas": tuple(value["betas"])}
+        return value
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and self.momentum == 0:
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
+
+    @model_validator(mode="after")
+    def _epochs_hold_the_schedule(self) -> Self:
+        if self.schedule == "one_cycle" and self.warmup_epochs:
+            raise ValueError("schedule one_cycle rises by its own share warmup; warmup_epochs must be 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g}; it must be below epochs ({self.epochs})"
+            )
+        if self.schedule == "cosine_restarts" and self.warmup_epochs + self.restart_epochs > self.epochs:
+            raise ValueError(
+                f"the first cycle of cosine_restarts, restart_epochs ({self.restart_epochs}) after "
+                f"warmup_epochs ({self.warmup_epochs:g}), must fit into epochs ({self.epochs})"
+            )
+        return self
+
+    @property
+    def unused(self) -> set[str]:
+        """Keys that do not belong to the optimizer and the schedule that are chosen."""
+        others = {"betas", "eps"} if self.optimizer == "sgd" else {"momentum", "nesterov"}
+        others |= {"warmup_epochs"} if self.schedule == "one_cycle" else {"warmup"}
+        return others if self.schedule == "cosine_restarts" else others | {"restart_epochs", "restart_mult"}
 
 
 class Train(Choice):
@@ -279,10 +323,15 @@ class Report(Section):
 
 
 class Runtime(Section):
-    """Where the arithmetic happens. Results are bit-identical at a fixed thread count and CPU class."""
+    """Where the arithmetic happens. Results are bit-identical at a fixed thread count and CPU class.
+
+    ``threads``: of the CPU, all processes of this machine together. ``processes``: how many of them share
+    a training.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class Tracking(Section):
@@ -311,8 +360,11 @@ class Params(Section):
 
 
 def in_use(params: Params) -> dict[str, Any]:
-    """Parameters as plain values, without the options of models and methods that are not chosen."""
+    """Parameters as plain values, without what belongs to a model, method, … that is not chosen."""
     values: dict[str, Any] = params.model_dump(mode="json")
+    for name, recipe in (("train", params.train.recipe), ("finetune", params.finetune.recipe)):
+        for key in recipe.unused if recipe else ():
+            del values[name]["recipe"][key]
     for name, section in params:
         if isinstance(section, Choice):
             for other in set(section.model_extra or {}) - {section.chosen}:

@@ -40,7 +40,7 @@ BROKEN = "broken link"
 REWRITTEN = (".csv", ".txt")
 """Ends of the names of files that :func:`remove` writes anew without the erased, instead of deleting them."""
 
-ERASED = ".expunge-erased"
+MARK = ".expunge-erased"
 """Marks a class folder whose images were all erased. The class stays, so that class numbers stay."""
 
 
@@ -212,8 +212,8 @@ def _refuse_needed(path: Path, leaving: Iterable[str], needed: dict[Path, str]) 
 def _mark_emptied(path: Path, leaving: Iterable[str], staying: Iterable[str]) -> None:
     emptied = {_class_folder(name) for name in leaving} - {_class_folder(name) for name in staying}
     for folder in sorted(emptied):
-        if not (path / folder / ERASED).exists():
-            write_text(path / folder / ERASED, "")
+        if not (path / folder / MARK).exists():
+            write_text(path / folder / MARK, "")
 
 
 def _to_delete(path: Path, name: str, needed: Collection[Path]) -> list[Path]:
@@ -277,7 +277,7 @@ def _sort_entries(root: Path, real_root: Path, folder: str, found: _Found) -> li
     folders = []
     for entry in entries:
         if kind := kind_of(entry.name):
-            if entry.name != ERASED:
+            if entry.name != MARK:
                 found.passed_over.append(kind)
             continue
         relative = f"{folder}/{entry.name}"
@@ -331,7 +331,7 @@ def _classes(path: Path, found: _Found, *, flat_val: bool) -> tuple[str, ...]:
         )
     filled = _with_parents(found.files) | _with_parents(found.unusable)
     for name in folders:
-        if name not in filled and not (path / name / ERASED).exists():
+        if name not in filled and not (path / name / MARK).exists():
             raise ExpungeError(f"{path}: class folder {name} holds no images")
     return classes
 

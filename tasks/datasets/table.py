@@ -39,7 +39,7 @@ KINDS = (*DELIMITERS, ".parquet")
 REWRITTEN = KINDS
 """Ends of the names of files that :func:`remove` writes anew without the erased, instead of deleting them."""
 
-KNOWN = ".expunge-known.json"
+MARK = ".expunge-known.json"
 """Classes and parts there were before the first image left: they stay, and so do the numbers of classes."""
 
 
@@ -97,7 +97,7 @@ class _Known:
     leaving: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
-        write_text(path / KNOWN, json.dumps(asdict(self), ensure_ascii=False) + "\n")
+        write_text(path / MARK, json.dumps(asdict(self), ensure_ascii=False) + "\n")
 
 
 @register
@@ -126,7 +126,7 @@ def table(path: Path, split: Split) -> ImageSet:
     decoder = Decoder(len(rows), Decoding.of(split), path)
     for row in rows:
         if problem := _problem(path, row.name):
-            decoder.refuse(f"{row.name} ({found.where(row.first)})", problem)
+            decoder.refuse(f"{row.name}, line {found.lines[row.first]} of {found.file.name}", problem)
         else:
             decoder.add(str(path / row.name), row.name)
     images = decoder.finish()
@@ -144,7 +144,7 @@ def table(path: Path, split: Split) -> ImageSet:
         is_val=parts == "val" if np.any(parts == "val") else None,
         subjects=tuple(row.subjects for row in rows) if found.subject else None,
         has_test="test" in {*parts.tolist(), *_known(path).parts},
-        erased_classes=frozenset(range(len(classes))) - trained if (path / KNOWN).exists() else frozenset(),
+        erased_classes=frozenset(range(len(classes))) - trained if (path / MARK).exists() else frozenset(),
     )
 
 
@@ -351,12 +351,12 @@ def _classes(path: Path, labels: Collection[str]) -> tuple[str, ...]:
 
 def _known(path: Path) -> _Known:
     try:
-        content = json.loads((path / KNOWN).read_text(encoding="utf-8"))
+        content = json.loads((path / MARK).read_text(encoding="utf-8"))
         return _Known(**{name: tuple(content[name]) for name in ("classes", "parts", "leaving")})
     except FileNotFoundError:
         return _Known()
     except (ValueError, KeyError, TypeError):
-        raise ExpungeError(f"{path / KNOWN} is damaged; restore it") from None
+        raise ExpungeError(f"{path / MARK} is damaged; restore it") from None
 
 
 def _write_without(found: _Table, going: Collection[int]) -> None:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tasks.models import CENTRE, SCALE
+from tasks.samples.mapped import Images, Mapped
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Labelled images, moved to the device once.
+    """Labelled images, moved to the device once, or batch by batch where they are too many for the memory.
 
     Attributes
     ----------
     images
-        ``uint8 [N, C, H, W]``.
+        ``uint8 [N, C, H, W]``: a tensor on the device, or a :class:`~tasks.samples.mapped.Mapped`; most do
+        not need to know which.
     labels
-        ``int64 [N]``.
+        ``int64 [N]``, on the device.
     """
 
-    images: torch.Tensor
+    images: Any
     labels: torch.Tensor
 
     def __len__(self) -> int:
@@ -31,18 +35,47 @@ class Data:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
-        return self.images.device
+        """Where the images are computed with."""
+        return self.labels.device
 
     def subset(self, rows: NDArray[np.int64] | torch.Tensor) -> Data:
-        """Copy of the given rows, in the given order."""
+        """The given rows, in the given order."""
         index = torch.as_tensor(rows, device=self.device)
-        return Data(self.images.index_select(0, index), self.labels.index_select(0, index))
+        labels = self.labels.index_select(0, index)
+        if isinstance(self.images, Mapped):
+            return Data(self.images.take(index.cpu().numpy()), labels)
+        return Data(self.images.index_select(0, index), labels)
+
+    def pixels(self, rows: torch.Tensor) -> torch.Tensor:
+        """Images ``uint8 [n, C, H, W]`` of the given rows, on the device."""
+        if isinstance(self.images, Mapped):
+            return torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
+        chosen: torch.Tensor = self.images.index_select(0, rows)
+        return chosen
+
+    def expect(self, rows: torch.Tensor) -> None:
+        """Let images that will be asked for soon be read meanwhile, if they lie in a file."""
+        if isinstance(self.images, Mapped):
+            self.images.expect(rows.cpu().numpy())
+
+    def parts(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All images and labels in order, ``size`` at a time."""
+        for rows in torch.split(torch.arange(len(self), device=self.device), size):
+            yield self.pixels(rows), self.labels[rows]
+
+    def together_with(self, other: Data) -> Data:
+        """Return the images of both, one set after the other."""
+        labels = torch.cat((self.labels, other.labels))
+        if isinstance(self.images, Mapped) and isinstance(other.images, Mapped):
+            return Data(self.images.followed_by(other.images), labels)
+        if isinstance(self.images, Mapped) or isinstance(other.images, Mapped):
+            raise ValueError("one set is in memory and one in a file")
+        return Data(torch.cat((self.images, other.images)), labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Labelled images in memory, each in one group such as ``retain`` or ``test``.
+    """Labelled images, each in one group such as ``retain`` or ``test``.
 
     Attributes
     ----------
@@ -54,7 +87,7 @@ class Groups:
         N names, the group of each image.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     names: NDArray[np.str_]
 
@@ -64,10 +97,13 @@ class Groups:
 
 
 def to_device(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], device: torch.device
+    images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], device: torch.device
 ) -> Data:
-    """Move the given rows of an image array to the device."""
-    return Data(torch.from_numpy(images[rows]).to(device), torch.from_numpy(labels[rows]).to(device))
+    """Move the given rows to the device; of images in a file, the labels alone."""
+    chosen = torch.from_numpy(labels[rows]).to(device)
+    if isinstance(images, Mapped):
+        return Data(images.take(rows), chosen)
+    return Data(torch.from_numpy(images[rows]).to(device), chosen)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

@@ -6,18 +6,22 @@ import torch
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Recipe, Runtime
+from tasks.core.processes import place
 
 
 def choose(runtime: Runtime) -> torch.device:
-    """Set the thread count and return the device.
+    """Set the thread count and return the device; processes of one machine share its threads and GPUs.
 
     Raises
     ------
     ExpungeError
-        If CUDA is asked for and there is none.
+        If CUDA is asked for and there is none, or there are fewer devices than processes.
     """
-    torch.set_num_threads(runtime.threads)
-    return resolve(runtime)
+    torch.set_num_threads(max(1, runtime.threads // place().local_world))
+    device = resolve(runtime)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
 def resolve(runtime: Runtime) -> torch.device:
@@ -26,15 +30,36 @@ def resolve(runtime: Runtime) -> torch.device:
         raise ExpungeError(
             "params.yaml: runtime.device is 'cuda', but PyTorch sees no CUDA device; use auto or cpu"
         )
-    if runtime.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(runtime.device)
+    if runtime.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    here = place()
+    if here.world == 1:
+        return torch.device("cuda")
+    count = torch.cuda.device_count()
+    if here.local_world > count:
+        raise ExpungeError(
+            f"{here.local_world} processes share a training here, but PyTorch sees {count} CUDA devices; "
+            "lower runtime.processes in params.yaml, or set runtime.device to cpu"
+        )
+    return torch.device("cuda", here.local_rank)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Mixed precision for ``amp: auto``: bfloat16 where the device computes in it natively."""
-    enabled = recipe.amp == "auto" and computes_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=True)
+    """Mixed precision as the recipe says; ``auto`` is bfloat16 where the device computes in it natively.
+
+    Raises
+    ------
+    ExpungeError
+        If the recipe says float16 and the device is no GPU: PyTorch scales losses on GPUs alone.
+    """
+    if recipe.amp == "float16" and device.type != "cuda":
+        raise ExpungeError(
+            f"recipe.amp is 'float16', which needs a CUDA device, and this is {device.type}; "
+            "use auto, bfloat16 or off"
+        )
+    kind = torch.float16 if recipe.amp == "float16" else torch.bfloat16
+    enabled = recipe.amp != "off" and (recipe.amp != "auto" or computes_bfloat16(device))
+    return torch.autocast(device.type, kind, enabled=enabled, cache_enabled=True)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -46,11 +71,12 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """What decides the bits of a result beside the seed: device, instruction set, threads."""
+    """What decides the bits of a result beside the seed: device, instruction set, threads, processes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {
         "device": name,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": place().world,
         "bfloat16": str(computes_bfloat16(device)).lower(),
     }

@@ -15,6 +15,7 @@ from torch import nn
 from tasks.core.errors import ExpungeError
 from tasks.core.figures import LEFT_OUT, SHARED
 from tasks.core.files import write_json, write_text, write_whole
+from tasks.core.processes import place
 from tasks.engine.data import Groups
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.training import COLUMNS, Epoch
@@ -33,6 +34,8 @@ def write(
     seconds: float,
 ) -> dict[str, float]:
     """Write weights, logits on all samples, history and metrics.
+
+    Of several processes that share a training only the main one does.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def write(
     ExpungeError
         If a loss is not finite; nothing is written then.
     """
+    if not place().is_main:
+        return {}
     rows = logits(model, groups.images)
     metrics = {"time/seconds": seconds}
     untold = ("forget", "retain") if is_small(groups) else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.engine.data import normalise
+from tasks.samples.mapped import Images, Mapped
 
 BATCH = 128
 """Images a forward pass: more are slower on a CPU (caches) and fragment the heap."""
 
+FLOATS = 2**27
+"""Bytes of a forward pass's images: of large ones fewer are scored at once."""
+
 
 @torch.inference_mode()
-def logits(
-    model: nn.Module, images: NDArray[np.uint8] | torch.Tensor, batch_size: int = BATCH
-) -> NDArray[Any]:
+def logits(model: nn.Module, images: Images | torch.Tensor, batch_size: int = BATCH) -> NDArray[Any]:
     """Logits ``float32 [N, K]`` of images ``uint8 [N, C, H, W]``, in evaluation mode.
 
     Always in float32, whatever precision the training used: an attack compares losses that differ by
@@ -27,10 +30,11 @@ def logits(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    every = torch.as_tensor(images)
+    every = images if isinstance(images, Mapped) else torch.as_tensor(images)
+    batch_size = max(1, min(batch_size, FLOATS // (4 * math.prod(every.shape[1:]))))
     rows = torch.empty(0)
     for start in range(0, len(every), batch_size):
-        found = model(normalise(every[start : start + batch_size].to(device)))
+        found = model(normalise(torch.as_tensor(every[start : start + batch_size]).to(device)))
         if not start:  # rows kept one by one would pin the heap between the batches' large tensors
             rows = torch.empty((len(every), found.shape[1]))
         rows[start : start + batch_size] = found

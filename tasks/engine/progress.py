@@ -8,9 +8,12 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from tasks.core.processes import place
+
 T = TypeVar("T")
 
 
 def bar(items: Iterable[T], *, total: int, title: str) -> Iterable[T]:
-    """Wrap an iterable in a progress bar on standard error, if that is a terminal."""
-    return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stderr.isatty(), mininterval=0.5)
+    """Wrap an iterable in a progress bar on standard error, if that is a terminal; the main process's."""
+    hidden = not (sys.stderr.isatty() and place().is_main)
+    return tqdm(items, total=total, desc=title, leave=False, disable=hidden, mininterval=0.5)

@@ -11,11 +11,15 @@ from torch import nn
 from tasks.core.files import content_digest
 from tasks.core.params import Recipe
 from tasks.engine import device as devices
+from tasks.engine import distributed
 from tasks.engine.checkpoint import Checkpoint
 from tasks.engine.data import Data, Groups
 from tasks.engine.outputs import write
 from tasks.engine.training import OnEpoch, fit
 from tasks.engine.weights import Info
+
+DIGESTED = 4096
+"""Images whose bytes are digested at once."""
 
 
 def fit_and_write(
@@ -31,6 +35,8 @@ def fit_and_write(
     on_epoch: OnEpoch,
 ) -> dict[str, float]:
     """Train ``model`` on the images of one group and write the stage's outputs.
+
+    Processes that ``torchrun`` started share the training; the main one writes.
 
     Parameters
     ----------
@@ -53,20 +59,23 @@ def fit_and_write(
         Those of :func:`tasks.engine.outputs.write`.
     """
     data, val = groups.on_device(on, device), groups.on_device("val", device)
-    identity = {
+    work = {
         "stage": stage,
         "code": [content_digest(Path(__file__).parents[1] / room) for room in ("engine", "models")],
-        "machine": devices.describe(device),
         "torch": torch.__version__,
         "start": info.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
         "data": _digest(data, val),
     }
-    checkpoint = Checkpoint(stage, identity)
-    done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)
+    checkpoint = Checkpoint(stage, work | {"machine": devices.describe(device)})
+    with distributed.joined(device):
+        distributed.require_same(Checkpoint(stage, work).identity, "recipe, code or data")
+        done = fit(model, data, recipe, seed=seed, val=val, checkpoint=checkpoint, on_epoch=on_epoch)
+        is_main = distributed.is_main()
     metrics = write(Path("data") / stage, model, info, groups, history=done.history, seconds=done.seconds)
-    checkpoint.discard()
+    if is_main:
+        checkpoint.discard()
     return metrics
 
 
@@ -74,6 +83,7 @@ def _digest(*sets: Data) -> str:
     """SHA-256 of the bytes of images and labels."""
     sha = hashlib.sha256()
     for data in sets:
-        for tensor in (data.images, data.labels):
-            sha.update(tensor.cpu().contiguous().numpy().data)
+        for images, _ in data.parts(DIGESTED):
+            sha.update(images.cpu().contiguous().numpy().data)
+        sha.update(data.labels.cpu().contiguous().numpy().data)
     return sha.hexdigest()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Recipe
-from tasks.engine.augment import augment
+from tasks.engine import distributed
+from tasks.engine.batches import Plan, batches, mixed, plan
 from tasks.engine.checkpoint import Checkpoint
-from tasks.engine.data import Data, normalise
+from tasks.engine.data import Data
 from tasks.engine.device import autocast
+from tasks.engine.optimization import Optimization
 from tasks.engine.predict import accuracy, cross_entropy, logits
 from tasks.engine.progress import bar
 
@@ -57,17 +57,18 @@ def fit(
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpoch = ignore,
 ) -> Fit:
-    """Train ``model`` in place by SGD.
+    """Train ``model`` in place by a recipe.
 
     Each epoch draws its own random numbers from ``seed`` and its number, so a training that resumes
-    from a checkpoint takes the very steps that an uninterrupted one takes.
+    from a checkpoint takes the very steps that an uninterrupted one takes. Several processes
+    share the steps, see :func:`tasks.engine.distributed.joined`; the main one evaluates and saves.
 
     Parameters
     ----------
     model
         On the data's device.
     data
-        Training images; a last batch that is not full is left out, unless it is the only one.
+        Training images; those of a last step that is not full are left out, unless it is the only one.
     recipe
         Epochs, batch size, optimizer, schedule, augmentation, precision.
     seed
@@ -82,68 +83,34 @@ def fit(
     Raises
     ------
     ExpungeError
-        If there are fewer than two images, or a loss becomes NaN or infinite.
+        If there are fewer than two images a process, or a loss becomes NaN or infinite.
     """
-    if len(data) < 2:
-        raise ExpungeError(f"training needs at least 2 images, here are {len(data)}")
-    optimizer, scheduler = optimizer_of(model, recipe, recipe.epochs * batches_per_epoch(data, recipe))
+    world, is_main = distributed.world(), distributed.is_main()
+    if len(data) < 2 * world:
+        each = f" for each of {world} processes" if world > 1 else ""
+        raise ExpungeError(f"training needs at least 2 images{each}, here are {len(data)}")
+    autocast(recipe, data.device)  # refuses a precision that the device does not have
+    whole = plan(len(data), recipe, world)
+    optimization = Optimization(model, recipe, recipe.epochs * whole.steps)
     done = Fit()
-    first = _resume(checkpoint, model, optimizer, scheduler, done)
+    first = _resume(checkpoint, model, optimization, done)
     for epoch, row in enumerate(done.history, start=1):
         on_epoch(epoch, row)
-    forward = torch.compile(model) if recipe.compile else model
+    replica = distributed.replica(model, data.device)
+    forward = torch.compile(replica) if recipe.compile else replica
     for epoch in range(first, recipe.epochs + 1):
-        row = _run_epoch(forward, data, recipe, optimizer, scheduler, seed=seed, epoch=epoch)
+        row = _run_epoch(replica, forward, data, recipe, optimization, whole, seed=seed, epoch=epoch)
         done.seconds += row.pop("seconds")
-        if val is not None:
+        if val is not None and is_main:
             row |= evaluate(model, val)
         row = {name: row[name] for name in COLUMNS if name in row}
         _require_finite(row, epoch, recipe)
         done.history.append(row)
-        _save(checkpoint, model, optimizer, scheduler, done)
+        if is_main:
+            _save(checkpoint, model, optimization, done)
         log.info("epoch %d/%d  %s", epoch, recipe.epochs, _line(row))
         on_epoch(epoch, row)
     return done
-
-
-def batches_per_epoch(data: Data, recipe: Recipe) -> int:
-    """Number of steps in an epoch."""
-    return max(1, len(data) // recipe.batch_size)
-
-
-def batches(
-    data: Data, recipe: Recipe, *, seed: int, epoch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of one epoch: ``float [B, C, H, W]`` in channels-last layout and labels ``[B]``."""
-    generator = torch.Generator(data.device).manual_seed(_mixed(seed, epoch))
-    order = torch.randperm(len(data), generator=generator, device=data.device)
-    for rows in torch.split(order, recipe.batch_size)[: batches_per_epoch(data, recipe)]:
-        images = augment(data.images.index_select(0, rows), recipe.augment, generator)
-        yield normalise(images), data.labels.index_select(0, rows)
-
-
-def optimizer_of(model: nn.Module, recipe: Recipe, steps: int) -> tuple[SGD, LRScheduler]:
-    """Optimizer, and the schedule of its learning rate over ``steps`` steps."""
-    optimizer = SGD(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    if recipe.schedule == "one_cycle":
-        rise = recipe.warmup
-        if rise * (steps + 1) == 1:  # it would end at the very first step: OneCycleLR divides by its length
-            rise -= 1e-9
-        scheduler: LRScheduler = OneCycleLR(
-            optimizer, recipe.lr, total_steps=steps + 1, pct_start=rise, cycle_momentum=False
-        )
-    elif recipe.schedule == "cosine":
-        scheduler = CosineAnnealingLR(optimizer, T_max=steps)
-    else:
-        scheduler = ConstantLR(optimizer, factor=1.0)
-    return optimizer, scheduler
 
 
 def evaluate(model: nn.Module, val: Data) -> Epoch:
@@ -153,30 +120,39 @@ def evaluate(model: nn.Module, val: Data) -> Epoch:
 
 
 def _run_epoch(
-    model: Any, data: Data, recipe: Recipe, optimizer: SGD, scheduler: LRScheduler, *, seed: int, epoch: int
+    replica: nn.Module,
+    forward: Any,
+    data: Data,
+    recipe: Recipe,
+    optimization: Optimization,
+    whole: Plan,
+    *,
+    seed: int,
+    epoch: int,
 ) -> Epoch:
-    model.train()
-    torch.manual_seed(_mixed(seed, epoch))  # for layers that draw, such as dropout
+    rank, world = distributed.rank(), distributed.world()
+    replica.train()
+    torch.manual_seed(mixed(seed, epoch) + (rank << 54))  # for layers that draw, such as dropout
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     loss_sum = torch.zeros((), device=data.device)
     hits = torch.zeros((), dtype=torch.int64, device=data.device)
-    seen: int = 0
-    lr = float(scheduler.get_last_lr()[0])
+    lr = optimization.lr
     start = time.perf_counter()
-    steps = batches(data, recipe, seed=seed, epoch=epoch)
-    for images, labels in bar(
-        steps, total=batches_per_epoch(data, recipe), title=f"epoch {epoch}/{recipe.epochs}"
-    ):
-        with autocast(recipe, data.device):
-            output = model(images)
-            loss = criterion(output, labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
+    own = batches(data, recipe, seed=seed, epoch=epoch, rank=rank, world=world)
+    title = f"epoch {epoch}/{recipe.epochs}"
+    for number, (images, labels) in enumerate(bar(own, total=whole.steps * whole.own, title=title), start=1):
+        is_last = number % whole.own == 0  # of its step
+        with distributed.averaged(replica, now=is_last):
+            with autocast(recipe, data.device):
+                output = forward(images)
+                loss = criterion(output, labels)
+            optimization.backward(loss * (len(labels) * world / whole.images))
+        if is_last:
+            optimization.step()
         loss_sum += loss.detach() * len(labels)
         hits += (output.detach().argmax(dim=1) == labels).sum()
-        seen += len(labels)
+    distributed.add_up(loss_sum, hits)
+    seen = whole.steps * whole.images
     mean_loss = float(loss_sum.item()) / seen  # waits for the device
     seconds = time.perf_counter() - start
     return {
@@ -196,37 +172,22 @@ def _require_finite(row: Epoch, epoch: int, recipe: Recipe) -> None:
             )
 
 
-def _mixed(seed: int, epoch: int) -> int:
-    return seed * 1_000_003 + epoch
-
-
-def _resume(
-    checkpoint: Checkpoint | None, model: nn.Module, optimizer: SGD, scheduler: LRScheduler, done: Fit
-) -> int:
-    state = checkpoint.load() if checkpoint else None
+def _resume(checkpoint: Checkpoint | None, model: nn.Module, optimization: Optimization, done: Fit) -> int:
+    state = checkpoint.load() if checkpoint and distributed.is_main() else None
+    state = distributed.from_main(state)
     if state is None:
         return 1
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
+    optimization.load_state_dict(state["optimization"])
     done.history, done.seconds = state["history"], state["seconds"]
     log.info("resuming after epoch %d", len(done.history))
     return len(done.history) + 1
 
 
-def _save(
-    checkpoint: Checkpoint | None, model: nn.Module, optimizer: SGD, scheduler: LRScheduler, done: Fit
-) -> None:
+def _save(checkpoint: Checkpoint | None, model: nn.Module, optimization: Optimization, done: Fit) -> None:
     if checkpoint:
-        checkpoint.save(
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "history": done.history,
-                "seconds": done.seconds,
-            }
-        )
+        state = {"model": model.state_dict(), "optimization": optimization.state_dict()}
+        checkpoint.save({**state, "history": done.history, "seconds": done.seconds})
 
 
 def _line(row: Epoch) -> str:

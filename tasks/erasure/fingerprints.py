@@ -61,7 +61,9 @@ class Contents:
             )
             if encoded := self._encoded.get(self._source(name)):
                 found[-1]["file"] = reference(key, "file", hashlib.sha256(encoded).hexdigest())
-        return sorted(found, key=lambda entry: entry["pixels"])  # in an order that tells nothing
+                further = originals.further_pictures([encoded])
+                found += [{"picture": reference(key, "picture", each)} for each in further]
+        return sorted(found, key=lambda entry: entry.get("pixels", entry["picture"]))  # which tells nothing
 
     def lines(self, key: bytes) -> list[Line]:
         """Lines for the list of what was erased, under that list's key."""

@@ -18,7 +18,7 @@ from tasks.erasure.sought import Sought, Wanted
 from tasks.requests import events as facts
 from tasks.requests.chain import latest_event
 from tasks.requests.desk import Desk
-from tasks.requests.events import NOTHING_LEFT
+from tasks.requests.events import NOTHING_LEARNED, NOTHING_LEFT
 from tasks.requests.keys import reference
 from tasks.requests.naming import meant
 from tasks.requests.production import in_production, in_production_before
@@ -54,15 +54,15 @@ class _Looks:
         pictures = hexes(read_pictures(SPLIT, len(split.samples)))
         return cls(split, [fingerprint(image) for image in split.images], pictures)
 
-    def files(self, rows: Collection[int], section: Split) -> Mapping[int, str]:
-        """SHA-256 of the encoded images of rows, as far as they are encoded and still there."""
+    def encoded(self, rows: Collection[int], section: Split) -> Mapping[int, bytes]:
+        """Encoded images of rows, as far as they are encoded and still there."""
         sources = {row: self.split.samples.sources[row] for row in rows}
         found = originals.encoded(section, sorted(set(sources.values())))
-        return {
-            row: hashlib.sha256(found[source]).hexdigest()
-            for row, source in sources.items()
-            if source in found
-        }
+        return {row: found[source] for row, source in sources.items() if source in found}
+
+    def files(self, rows: Collection[int], section: Split) -> Mapping[int, str]:
+        """SHA-256 of the encoded images of rows."""
+        return {row: _sha256(content) for row, content in self.encoded(rows, section).items()}
 
 
 def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity:
@@ -94,7 +94,10 @@ def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity
     twins = [
         row for row in staying if looks.pixels[row] in twin_pixels or looks.pictures[row] in twin_pictures
     ]
-    files = set(looks.files(leaving, section).values()) - set(looks.files(twins, section).values())
+    encoded = looks.encoded(leaving, section)
+    alone = [content for row, content in encoded.items() if looks.pictures[row] in pictures]
+    pictures |= set(originals.further_pictures(alone))
+    files = set(map(_sha256, encoded.values())) - set(looks.files(twins, section).values())
     sources = looks.split.samples.sources
     beside = _beside(requests, desk)
     clear = Sought.of_samples(
@@ -110,6 +113,10 @@ def of_data(requests: Sequence[Request], desk: Desk, section: Split) -> Identity
         return Identity(clear, len(twin_pixels))
     rest = of_ledger(unknown, desk, section, leaving={ids[row] for row in leaving})
     return Identity(Sought.merged([clear, rest.sought]), len(twin_pixels) + rest.twins)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def of_ledger(
@@ -230,7 +237,7 @@ def bases_of(requests: Iterable[Request]) -> Iterator[facts.Base]:
     """Models, by version and weights, that had learned samples of requests."""
     for request in requests:
         for attempt in request.all_common(facts.Attempt):
-            if attempt.method != NOTHING_LEFT:
+            if attempt.method not in {NOTHING_LEFT, NOTHING_LEARNED}:
                 yield attempt.base
 
 

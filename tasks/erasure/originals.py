@@ -7,7 +7,7 @@ Files that ``remove`` writes anew instead of deleting them have names that end i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,12 @@ def rewritten(source: str) -> tuple[str, ...]:
     return tuple(_part(source, "REWRITTEN") or ())
 
 
+def mark(source: str) -> str | None:
+    """Name of the file by which a source says of itself what has left; None if it needs none."""
+    name: str | None = _part(source, "MARK")
+    return name
+
+
 def encoded(split: Split, references: Collection[str]) -> dict[str, bytes]:
     """Return the encoded images as they lie in the source.
 
@@ -74,6 +80,17 @@ def encoded(split: Split, references: Collection[str]) -> dict[str, bytes]:
     function = _function(split.source, "encoded")
     images: dict[str, bytes] = function(Path(split.path), references, split) if function else {}
     return images
+
+
+def further_pictures(contents: Iterable[bytes]) -> list[str]:
+    """Fingerprints in hex by which encoded images are known beside that of the split.
+
+    A large JPEG is known by an eighth of its size, which is quickly had; a copy of it in another format is
+    known by all its pixels.
+    """
+    from tasks.datasets._reading.still import whole_fingerprint
+
+    return [found.hex() for content in contents if (found := whole_fingerprint(content))]
 
 
 def remove(split: Split, references: Collection[str]) -> list[Path]:

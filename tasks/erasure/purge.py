@@ -41,7 +41,9 @@ from tasks.erasure.stores.dvc import DvcCache, Objects, bare
 from tasks.erasure.stores.folder import BESIDE
 from tasks.erasure.stores.prefect import FlowRuns
 from tasks.erasure.void_objects import WEIGHTS, VoidObjects, left_in
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
+from tasks.requests.heldout import never_learned
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production
 from tasks.requests.request import Request
@@ -129,10 +131,16 @@ class Purge:
             outcome = Outcome.DELETED if each.ours else Outcome.KEPT_REPORTED
             found.append(Detail(MODELS, f"{each.kind} {each.item}", outcome, each.why))
         current = in_production(self.desk.ledger)
-        if current and any(not request.content for request in requests):
+        if current and any(not request.content and self._was_learned(request) for request in requests):
             model = f"the model in production, {current.weights[:12]}"
             found.append(Detail("MLflow and DVC", model, Outcome.DELETED, "once its successor is promoted"))
         return found
+
+    def _was_learned(self, request: Request) -> bool:
+        """Whether a model in production may have been trained on a sample of a request."""
+        catalogue = Catalogue.load()
+        names = meant(request, self.desk.keys, catalogue.sources)
+        return len(never_learned(names, catalogue)) < len(request.remaining)
 
     @staticmethod
     def _named_lists(found: Iterable[Detail]) -> set[str]:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from tasks.core.files import digest
-from tasks.datasets.image_folder import ERASED
 from tasks.erasure import originals
 from tasks.erasure.ownership import Ownership
 from tasks.erasure.pointers import Pointer, is_plain, renewed, rewrite
@@ -44,9 +43,10 @@ def bring_up_to_date(ownership: Ownership, cache: DvcCache, pointer: Pointer, so
     found, new = renewed(
         root, pointer, files, ownership.source, ownership.is_erased, rewritten=originals.rewritten(source)
     )
-    for mark in sorted((root / ownership.source).rglob(ERASED)):
-        if (name := os.path.relpath(mark, root / pointer.path)) not in found and not name.startswith(".."):
-            found[name] = digest(mark)
+    for mark in _marks(root / ownership.source, originals.mark(source)):
+        name = os.path.relpath(mark, root / pointer.path)
+        if not name.startswith("..") and found.get(name) != (md5 := digest(mark)):
+            found[name] = md5
             new.append(mark)
     if found == files:
         return False
@@ -55,6 +55,11 @@ def bring_up_to_date(ownership: Ownership, cache: DvcCache, pointer: Pointer, so
     md5 = cache.add_list(found)
     rewrite(root, pointer, md5, size=_size(root / pointer.path, found, cache), files=len(found))
     return True
+
+
+def _marks(source: Path, name: str | None) -> list[Path]:
+    """Files by which the source says of itself what has left."""
+    return sorted(source.rglob(name)) if name else []
 
 
 def _bring_file(

@@ -76,7 +76,7 @@ def loss_gradient(model: nn.Module, data: Data, batch_size: int) -> Weights:
     """Gradient of the mean cross-entropy over ``data``."""
     weights = trainable(model)
     sums = {name: torch.zeros_like(value) for name, value in weights.items()}
-    for images, labels in _batches(data, batch_size):
+    for images, labels in data.parts(batch_size):
         loss = cross_entropy(model(normalise(images)), labels, reduction="sum")
         for name, part in zip(sums, torch.autograd.grad(loss, list(weights.values())), strict=True):
             sums[name] += part
@@ -88,7 +88,7 @@ def gauss_newton_product(
 ) -> Weights:
     """``Jᵀ H_L J v / N``: J the Jacobian of the logits, H_L the softmax cross-entropy's Hessian."""
     sums = {name: torch.zeros_like(value) for name, value in v.items()}
-    for images, _ in _batches(data, batch_size):
+    for images, _ in data.parts(batch_size):
         inputs = normalise(images)
 
         def outputs(w: Weights, inputs: torch.Tensor = inputs) -> torch.Tensor:
@@ -144,10 +144,6 @@ def conjugate_gradients(
         rr, previous = _dot(r, r), rr
         p = {name: r[name] + (rr / previous) * p[name] for name in p}
     return x, (rr / first) ** 0.5 if first else 0.0
-
-
-def _batches(data: Data, size: int) -> zip[tuple[torch.Tensor, torch.Tensor]]:
-    return zip(torch.split(data.images, size), torch.split(data.labels, size), strict=True)
 
 
 def _scaled(weights: Weights, factor: float) -> Weights:

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Positive, Recipe, Section
-from tasks.engine.training import batches, batches_per_epoch
+from tasks.engine.batches import batches, batches_per_epoch
 from tasks.methods import Method, Sets, register, trainable
 
 

@@ -43,10 +43,7 @@ class SSD(Method):
     def unlearn(self, model: nn.Module, sets: Sets) -> None:
         """Estimate both importances and dampen."""
         o = self.options
-        everything = Data(
-            torch.cat((sets.retain.images, sets.forget.images)),
-            torch.cat((sets.retain.labels, sets.forget.labels)),
-        )
+        everything = sets.retain.together_with(sets.forget)
         generator = torch.Generator().manual_seed(self.seed)
         everything, forget = (_sample(data, o.samples, generator) for data in (everything, sets.forget))
         # One size for both: a mean over few images is noisier, and noise would pass for importance.
@@ -74,8 +71,7 @@ def importance(model: nn.Module, data: Data, batch_size: int) -> list[torch.Tens
     model.eval()
     weights = list(trainable(model).values())
     sums = [torch.zeros_like(weight) for weight in weights]
-    pairs = zip(torch.split(data.images, batch_size), torch.split(data.labels, batch_size), strict=True)
-    for images, labels in pairs:
+    for images, labels in data.parts(batch_size):
         loss = cross_entropy(model(normalise(images)), labels)
         for total, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
             total.addcmul_(gradient, gradient, value=len(labels))

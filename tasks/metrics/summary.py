@@ -58,6 +58,30 @@ def of_model(model: Attacked, rows: Rows, is_member: NDArray[np.bool_], confiden
     return metrics
 
 
+def forgotten_classes(labels: NDArray[np.int64], rows: Rows) -> NDArray[np.int64]:
+    """Return the classes of which every training sample is forgotten; ``labels`` is ``int64 [N]``."""
+    return np.setdiff1d(labels[rows["forget"]], labels[rows["retain"]])
+
+
+def by_class(
+    model: Attacked,
+    labels: NDArray[np.int64],
+    test: NDArray[np.int64],
+    forgotten: NDArray[np.int64],
+    confidence: float,
+) -> Metrics:
+    """Accuracy on test of the classes that are forgotten as a whole and of the others; nothing if none is."""
+    if not forgotten.size:
+        return {}
+    is_forgotten = np.isin(labels[test], forgotten)
+    metrics: Metrics = {}
+    for key, found in (("forgotten", test[is_forgotten]), ("other", test[~is_forgotten])):
+        if found.size:
+            right = proportion(float(model.right[found].sum()), len(found), confidence)
+            metrics |= flat(f"test/acc_{key}_classes", right)
+    return metrics
+
+
 def of_pair(result: Attacked, reference: Attacked, rows: Rows, confidence: float) -> Metrics:
     """Figures of the result against the retrained model, from differences on the same samples."""
     roles = ("forget", "retain", "test")

@@ -21,6 +21,7 @@ from tasks.processing.repository import OURS, Repository
 from tasks.requests import events as facts
 from tasks.requests.desk import Desk
 from tasks.requests.events import BASES, Base
+from tasks.requests.heldout import HELDOUT, listed
 from tasks.requests.production import changes, in_production, models
 
 STAGE = "adopt"
@@ -93,8 +94,7 @@ def _is_told(candidate: Candidate, desk: Desk, current: Base | None) -> bool:
     if not isinstance(event.fact, facts.Adopted) or event.fact.stated is None:
         return False
     stated = candidate.stated.model_copy(update={"by": event.fact.stated.by})
-    there = production.HELDOUT
-    known = set(there.read_text(encoding="utf-8").splitlines()) if there.exists() else None
+    known = set(listed()) if HELDOUT.exists() else None
     return event.fact.stated == stated and known in (None, set(candidate.heldout))
 
 

@@ -49,6 +49,7 @@ def what_needs_a_person(
         partial(_signing, desk),
         partial(_kept_out, desk, params),
         partial(lost_holds, desk),
+        partial(lost_people, desk),
         partial(_left, desk),
     )
     for look in looks:
@@ -66,8 +67,9 @@ def _of_request(desk: Desk, row: Row, readable: Callable[[], bool]) -> Iterator[
         yield f"{name} is overdue since {desk.day(row.due_at)}{held}"
     if row.status is Status.FAILED:
         yield f"{name} failed: expunge show {row.request} tells why; then expunge retry, refuse or withdraw"
-    if row.status is Status.VALIDATED and desk.settings.approval and not row.held:
-        yield f"{name} waits for approval: expunge approve {row.request}"
+    if desk.waits_for_approval(row) and not row.held:
+        why = f", since {row.shared} of its samples show other people, too" if row.shared else ""
+        yield f"{name} waits for approval{why}: expunge approve {row.request}"
     if row.status is Status.RECEIVED and pending.is_kept(row.request):
         if not readable():  # else it waits for an earlier one
             what = "make data/split readable (dvc repro split), then process"
@@ -92,6 +94,13 @@ def lost_holds(desk: Desk) -> list[str]:
         f"restore it from the backup of the keys, or: expunge release {hold}"
         for hold in desk.lost_holds()
     ]
+
+
+def lost_people(desk: Desk) -> list[str]:
+    """Say why a person's samples cannot be found, where the data says whose they are; else nothing."""
+    catalogue, _ = Catalogue.load_or_none(patience=0)
+    found = catalogue.subjects.why_nobody(desk.keys) if catalogue else ""
+    return [found] if found else []
 
 
 def _elsewhere(desk: Desk, root: Path) -> list[str]:

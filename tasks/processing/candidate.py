@@ -22,9 +22,10 @@ from tasks.models import MODELS
 from tasks.processing import foreign_weights, outputs_check
 from tasks.processing.stated import TrainedOn, trained_on
 from tasks.requests import events as facts
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.high_water import list_of, read_checked
-from tasks.samples.manifest import SplitSamples, load_samples
+from tasks.samples.manifest import Samples, SplitSamples, load_samples
 
 LOOKED_AT = 2000
 """Images, at most, that the accuracy on what the weights were trained on is measured on."""
@@ -65,7 +66,7 @@ class Candidate:
     stated
         What the record will tell of them.
     heldout
-        Ids of the training and validation samples that they have not seen.
+        Ids of the samples that they have not seen.
     figures
         Accuracies by part, and how many images they are of.
     notes, warnings
@@ -99,6 +100,7 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
     split = load_samples(mmap=True)
     is_erased = read_checked(list_of(params.split), desk.keys).naming(desk.keys)
     on = trained_on(statement.trained_on, split.samples, is_erased)
+    _refuse_own_tests(on, split.samples)
     options = params.train.options(MODELS.get(params.train.model).Options, where="params.yaml: train")
     _, channels, height, width = split.images.shape
     info = Info(
@@ -119,7 +121,7 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
         test=on.count(samples, "test"), note=statement.note,
     )  # fmt: skip
     return Candidate(
-        model.cpu(), info, stated, tuple(on.unseen(samples, "train", "val")), figures, found.notes,
+        model.cpu(), info, stated, tuple(on.unseen(samples, "train", "val", "test")), figures, found.notes,
         (*warned, *_about_what_is_not_held_out(stated, len(samples.indices("val")))),
     )  # fmt: skip
 
@@ -131,6 +133,18 @@ def _check_words(statement: Statement) -> None:
     ):
         if text is not None and (len(text) > most or not text.isprintable() or not text.strip()):
             raise ExpungeError(f"{option}: one line of at most {most} characters would be right")
+
+
+def _refuse_own_tests(on: TrainedOn, samples: Samples) -> None:
+    """Refuse weights that know test images of the source's own: none of them could be unlearned again."""
+    catalogue = Catalogue.load()
+    seen = [samples.sample_ids[row] for row in samples.indices("test") if on.seen[row]]
+    if own := sum(map(catalogue.is_own_test, seen)):
+        raise ExpungeError(
+            f"--trained-on names {own} sample(s) of the source's own test part, on which no model is trained "
+            "here, so that none could be unlearned again; move them to the training part, or leave out the "
+            "test part (split.test_fraction takes one)"
+        )
 
 
 def _sha256(path: Path) -> str:

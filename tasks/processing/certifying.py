@@ -78,6 +78,7 @@ def facts_of(request: Request) -> CertificateFacts:
         due_at=request.due_at,
         samples=validated.samples if validated else None,
         already_erased_by=validated.already_erased_by if validated else (),
+        held_out=audited.held_out if (audited := request.latest(facts.Audited)) else 0,
         content=request.content or None,
         attempts=_attempts(attempts, audits),
         weights=promotion.weights,

@@ -39,12 +39,14 @@ from tasks.requests import inbox
 from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Head, check_chain
 from tasks.requests.desk import Desk
-from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEFT, Code
+from tasks.requests.events import EXACT, GUARANTEES, NOTHING_LEARNED, NOTHING_LEFT, Code
+from tasks.requests.heldout import listed, never_learned
 from tasks.requests.high_water import check, extend, list_of
 from tasks.requests.naming import meant
 from tasks.requests.production import BASE, in_production, models
 from tasks.requests.request import Recognition, Request
 from tasks.requests.states import OPEN, UNDONE, Status
+from tasks.samples.ids import HELD_OUT
 from tasks.samples.manifest import load_samples
 from tasks.samples.table import SPLIT
 from tasks.stage import environment
@@ -63,6 +65,9 @@ ASIDE = "process"
 """Names the log of what went wrong in the last run, beside the logs of batches."""
 
 NO_MEMBERS = Moments.of_placements([], 0)
+
+UNCHANGED = frozenset({NOTHING_LEFT, NOTHING_LEARNED})
+"""What stands for a method where the model in production stays as it is."""
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
@@ -413,16 +418,19 @@ class Processor:
         return current
 
     def _start(self, batch: Batch) -> Batch:
-        samples = sum(len(request.remaining) for request in batch.requests)
-        return self._begin(batch, first_method(samples, self.params, self.desk.settings))
+        return self._begin(batch)
 
-    def _begin(self, batch: Batch, method: str) -> Batch:
+    def _begin(self, batch: Batch, method: str | None = None) -> Batch:
+        """Record that a method is tried: the one given, or the first."""
+        base = self._adopt()
         ids, lost = self._samples(batch)
+        learned, held_out = self._told_apart(ids)
         if lost:
             method = EXACT  # what is gone from the data can only be left out, not unlearned
-        if not ids and not lost:
-            method = NOTHING_LEFT
-        base = self._adopt()
+        elif not learned:
+            method = NOTHING_LEARNED if held_out else NOTHING_LEFT
+        elif method is None:
+            method = first_method(len(learned), self.params, self.desk.settings)
         attempt = facts.Attempt(
             method=method,
             attempt=batch.count(facts.Started) + 1,
@@ -444,6 +452,14 @@ class Processor:
             ids.update(own)
             lost += len(request.remaining) - len(own)
         return sorted(ids), lost
+
+    @staticmethod
+    def _told_apart(ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return those that the model in production may have learned, and those that it never has."""
+        if not ids:
+            return [], []
+        unseen = never_learned(ids, Catalogue.load())
+        return [name for name in ids if name not in unseen], [name for name in ids if name in unseen]
 
     def _attempt(self, batch: Batch) -> facts.Attempt:
         attempt = batch.common(facts.Attempt)
@@ -474,9 +490,14 @@ class Processor:
                 (Decision.PROMOTE, "the model in production is derived from none of the samples"),
             )
         ids, lost = self._samples(batch)
-        if not ids:
-            return self._train_anew(batch, lost)
-        with parameters.overridden(self._values(ids, method)):
+        learned, held_out = self._told_apart(ids)
+        if (method == NOTHING_LEARNED) != (not learned and not lost):  # it is not as it was
+            return self._start(batch)
+        if method == NOTHING_LEARNED:
+            return self._leave_model(batch, base, ids)
+        if not learned:
+            return self._train_anew(batch, lost, held_out)
+        with parameters.overridden(self._values(learned, held_out, method)):
             pipeline = self.run("audit", self._tags(batch, method))
             params = load()
             members = moments(params)
@@ -495,11 +516,42 @@ class Processor:
             members=members,
         )
 
-    def _train_anew(self, batch: Batch, lost: int) -> Batch:
-        """Train on all that is there: what the batch names was gone before it could be unlearned."""
+    def _leave_model(self, batch: Batch, base: facts.Base, ids: Sequence[str]) -> Batch:
+        """Record that there is nothing to unlearn: no model in production was trained on the samples."""
+        return self._record_audit(
+            batch,
+            NOTHING_LEARNED,
+            {
+                "verdict": "not needed",
+                "text": "Nothing was to be unlearned.",
+                "reason": "No model in production was trained on the samples: test and validation images.",
+                "weights": {"original": base.weights, "result": base.weights},
+            },
+            (Decision.PROMOTE, "the model in production is derived from none of the samples"),
+            own=self._own(batch, ids),
+        )
+
+    def _own(self, batch: Batch, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What an audit tells of each request alone."""
+        contents = Contents(self.desk.keys, self.params.split, ids)
+        held_out = set(self._told_apart(ids)[1])
+        return {
+            request.id: {
+                "content": contents.of(request),
+                "held_out": len(held_out.intersection(contents.names(request))),
+            }
+            for request in batch.requests
+        }
+
+    def _train_anew(self, batch: Batch, lost: int, held_out: list[str]) -> Batch:
+        """Train on all that is there: what the batch names was gone before it could be unlearned.
+
+        What else it names no model was trained on, and none is now.
+        """
         accuracy, pipeline, params = [], None, {}
+        values = self._values([], held_out, EXACT) if held_out else {}
         for start in ("base", "scratch"):
-            with parameters.overridden({"train.start": start}):
+            with parameters.overridden({**values, "train.start": start}):
                 pipeline = self.run("train", self._tags(batch, EXACT))
                 params = in_use(load())
             accuracy.append(float(read_json(Path("data/train/metrics.json"))["val/acc"]))
@@ -514,12 +566,15 @@ class Processor:
         }
         figures = {"audit/val_acc_loss": accuracy[0] - accuracy[1], "audit/count": 0.0}
         stages = ("split", "train")
-        return self._audited(batch, EXACT, verdict, figures, stages=stages, pipeline=pipeline, params=params)
+        return self._audited(
+            batch, EXACT, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=held_out
+        )
 
-    def _values(self, ids: list[str], method: str) -> dict[str, Any]:
+    def _values(self, ids: list[str], held_out: list[str], method: str) -> dict[str, Any]:
         """Parameters of the batch's stages."""
-        write_ids(ids)
-        forget = {"kind": "ids", "ids_file": str(IDS_FILE), "classes": self._emptied(ids), "fraction": None}
+        write_ids(ids, held_out)
+        classes = self._emptied(ids, held_out)
+        forget = {"kind": "ids", "ids_file": str(IDS_FILE), "classes": classes, "fraction": None}
         return {
             **{f"split.forget.{key}": value for key, value in forget.items()},
             "train.start": "base",
@@ -527,16 +582,17 @@ class Processor:
             **({"unlearn.method": method} if method != EXACT else {}),
         }
 
-    def _emptied(self, ids: list[str]) -> list[int]:
-        """Classes of which every sample is to be forgotten."""
+    def _emptied(self, ids: list[str], held_out: list[str]) -> list[int]:
+        """Classes of which every sample is to be forgotten, or leaves with them."""
         samples = load_samples(mmap=True).samples
-        named = set(ids)
+        named, leaving = set(ids), {*ids, *held_out}
         asked = np.array([name in named for name in samples.sample_ids])
+        leaves = np.array([name in leaving for name in samples.sample_ids])
         own = samples.parts != "test"
         return [
             int(label)
             for label in np.unique(samples.labels[asked])
-            if asked[own & (samples.labels == label)].all()
+            if leaves[own & (samples.labels == label)].all()
         ]
 
     def _audited(
@@ -552,7 +608,6 @@ class Processor:
         ids: Sequence[str] = (),
         members: Moments = NO_MEMBERS,
     ) -> Batch:
-        contents = Contents(self.desk.keys, self.params.split, ids)
         losses = self._losses(figures, stages)
         decision, why = decide(method, verdict["verdict"], losses, self.desk.settings)
         self.log(f"{batch.id}: {method}: {verdict['verdict']}{_shown(losses)} → {decision}: {why}")
@@ -561,7 +616,7 @@ class Processor:
             method,
             verdict,
             (decision, why),
-            own={request.id: {"content": contents.of(request)} for request in batch.requests},
+            own=self._own(batch, ids),
             figures=figures,
             members=members,
             runs={stage: production.run_of(stage) for stage in stages},
@@ -649,7 +704,10 @@ class Processor:
         current = in_production(self.desk.ledger)
         version = current.version if current else None
         covered: dict[str, dict[str, Any]] = {}
-        if method != NOTHING_LEFT:
+        if method == NOTHING_LEARNED:
+            covered = self._keep_out(batch)
+            production.write_heldout(listed() - set(self._samples(batch)[0]))
+        if method not in UNCHANGED:
             stage = _result(audit.runs)
             made = Path("data") / stage
             taken = production.digest_of(BASE) == weights  # by a promotion that was cut short
@@ -660,7 +718,8 @@ class Processor:
             version = self._register(batch, audit)
             covered = self._keep_out(batch)
             if not taken:
-                production.take_over(made, production.heldout_after(exact=method == EXACT))
+                heldout = production.heldout_after(exact=method == EXACT) - set(self._samples(batch)[0])
+                production.take_over(made, heldout)
             if registry and version:
                 registry.promote(version)
         links = {
@@ -699,7 +758,7 @@ class Processor:
 
     def _register(self, batch: Batch, audit: facts.Audit) -> str | None:
         """Make the result a version of the registered model, unless it is one; return the version."""
-        if audit.method == NOTHING_LEFT:
+        if audit.method in UNCHANGED:
             return None
         stage = _result(audit.runs)
         taken = production.digest_of(BASE) == audit.weights.result
@@ -860,15 +919,16 @@ class Processor:
         return self.desk.keys.load(request.id)
 
 
-def write_ids(ids: list[str]) -> None:
-    """Write the list of what is to be forgotten, unless it is there.
+def write_ids(ids: list[str], held_out: Sequence[str] = ()) -> None:
+    """Write the list of what is to be forgotten, and what is to be held out of it, unless it is there.
 
     ``dvc.lock`` keeps its MD5, from which a short list of ids could be guessed; so it begins with a random
     line.
     """
-    if IDS_FILE.exists() and IDS_FILE.read_text(encoding="utf-8").split("\n")[1:] == [*ids, ""]:
+    lines = [*ids, *(f"{HELD_OUT}{name}" for name in held_out), ""]
+    if IDS_FILE.exists() and IDS_FILE.read_text(encoding="utf-8").split("\n")[1:] == lines:
         return
-    write_text(IDS_FILE, "\n".join([f"# {secrets.token_hex(16)}", *ids, ""]))
+    write_text(IDS_FILE, "\n".join([f"# {secrets.token_hex(16)}", *lines]))
 
 
 def _result(stages: Mapping[str, str] | Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tasks.core.errors import ExpungeError, UnavailableError
 from tasks.core.files import content_digest, read_json, write_json, write_text, write_whole
 from tasks.requests.events import Base
+from tasks.requests.heldout import HELDOUT, listed
 from tasks.requests.production import BASE
 from tasks.samples.manifest import Manifest, Samples
 from tasks.samples.table import SPLIT
@@ -20,7 +21,6 @@ from tasks.samples.table import SPLIT
 if TYPE_CHECKING:
     from tasks.tracking.model_registry import Models
 
-HELDOUT = BASE / "heldout.txt"
 TRAINED = Path("data/train")
 
 SPLIT_OUTPUTS = tuple(
@@ -158,27 +158,32 @@ def take_over(source: Path, heldout: Iterable[str]) -> None:
     """
     with write_whole(BASE / "weights.safetensors") as file:
         file.write((source / "weights.safetensors").read_bytes())
-    write_text(HELDOUT, "".join(f"{sample_id}\n" for sample_id in sorted(heldout)))
+    write_heldout(heldout)
     write_json(BASE / "weights.json", read_json(source / "weights.json"))
 
 
+def write_heldout(heldout: Iterable[str]) -> None:
+    """Write the ids of what the model in production has not seen, whole."""
+    write_text(HELDOUT, "".join(f"{sample_id}\n" for sample_id in sorted(heldout)))
+
+
 def heldout_of_split() -> set[str]:
-    """Ids of the validation samples."""
+    """Ids of the validation and test samples."""
     samples = Samples.read(SPLIT / "samples.csv")
-    return {samples.sample_ids[row] for row in samples.indices("val")}
+    return {samples.sample_ids[row] for part in ("val", "test") for row in samples.indices(part)}
 
 
 def heldout_after(*, exact: bool) -> set[str]:
     """Ids of what the result of a batch has not seen.
 
-    A model that was trained anew has not seen val. One that was changed has, beside, seen whatever its
-    base was trained on.
+    A model that was trained anew has seen neither val nor test. One that was changed has, beside, seen
+    whatever its base was trained on.
     """
     manifest = Manifest.read(SPLIT / "manifest.csv")
-    val = {manifest.sample_ids[row] for row in manifest.indices("val")}
+    held_out = {manifest.sample_ids[row] for role in ("val", "test") for row in manifest.indices(role)}
     if exact or not HELDOUT.exists():
-        return val
-    return val & set(HELDOUT.read_text(encoding="utf-8").splitlines())
+        return held_out
+    return held_out & listed()
 
 
 def check_base(expected: str) -> None:

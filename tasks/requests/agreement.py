@@ -80,6 +80,8 @@ def _pairs(erasure: Erasure) -> Iterator[tuple[str, Any, Any]]:
     if all(body is not None for body in looked_at):
         content = {canonical(each) for body in looked_at for each in (body or {}).get("content", ())}
         yield "samples.content", sorted(map(canonical, samples.content or ())), sorted(content)
+        held_out = (_last(erasure, "audited") or {}).get("held_out", 0)
+        yield "samples.held_out", samples.held_out or 0, held_out
     covered = [event.body for event in events if event.kind == "covered" and event.body is not None]
     yield (
         "samples.covered_by",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,8 @@ from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import holder, read_json
 from tasks.requests.copies import Copies
 from tasks.requests.schema import Kind, Named
-from tasks.samples.table import COPIES, SPLIT, Table, read_classes, read_copies, read_table
+from tasks.requests.subjects import Subjects
+from tasks.samples.table import COPIES, SPLIT, SUBJECTS, TAKEN, Table, read_classes, read_copies, read_table
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -31,6 +32,7 @@ LOST = {
     "path": "is no file or row of the source",
     "index": "is no row of the source's training part",
     "class": "is no class; data/split/classes.json lists them",
+    "subject": "is nobody of whom a sample is held",
 }
 """Why a name means no sample. The ledger keeps these, so they name nothing."""
 
@@ -59,6 +61,10 @@ class Catalogue:
         Files of the training part, in order, with the number of their rows; none if the source has no rows.
     groups
         Numbers of a sample's group of equal pictures and of those alike; ``None`` if nobody has looked.
+    has_test
+        Whether the test part is the source's own; if not, one was taken of the training images.
+    subjects
+        Whose the samples are.
     """
 
     def __init__(
@@ -67,8 +73,13 @@ class Catalogue:
         classes: tuple[str, ...],
         row_counts: RowCounts,
         groups: Groups | None = None,
+        *,
+        has_test: bool = True,
+        subjects: Subjects | None = None,
     ) -> None:
+        self.subjects = subjects or Subjects((), "")
         self._groups = groups
+        self._has_test = has_test
         self.classes = classes
         self.sources: Mapping[str, str] = dict(zip(table.sample_ids, table.sources, strict=True))
         """Source reference by sample id: a file's path, or ``<file>#<row>``."""
@@ -127,7 +138,11 @@ class Catalogue:
         groups = read_copies(folder / COPIES) if (folder / COPIES).exists() else None
         if groups and not groups.keys() <= set(table.sample_ids):
             raise ExpungeError(f"{folder}: samples.csv and {COPIES} are of different splits; {RESTORE}")
-        return cls(table, classes, row_counts, groups)
+        subjects = Subjects.read(folder)
+        if not subjects.shown.keys() <= set(table.sample_ids):
+            raise ExpungeError(f"{folder}: samples.csv and {SUBJECTS} are of different splits; {RESTORE}")
+        has_test = _has_test(folder / "metrics.json")
+        return cls(table, classes, row_counts, groups, has_test=has_test, subjects=subjects)
 
     @property
     def tells_copies(self) -> bool:
@@ -141,8 +156,21 @@ class Catalogue:
         return {name: label for name, label, part in rows if part != "test"}
 
     def ids(self, named: Named) -> Sequence[str]:
-        """Ids of the training and validation samples that a name means; none if it means none."""
-        return [name for name in self._found(named) if name not in self._tests]
+        """Ids of the samples that a name means; none if it means none."""
+        return list(self._found(named))
+
+    def is_own_test(self, sample_id: str) -> bool:
+        """Whether a sample is of the source's own test part, on which no model is ever trained."""
+        return self._has_test and sample_id in self._tests
+
+    def rows_of(self, sample_ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
+        """Yield id, source, part and class name of each of some samples that are there."""
+        rows = zip(
+            self._table.sample_ids, self._table.sources, self._table.groups, self._table.labels, strict=True
+        )
+        for name, source, part, label in rows:
+            if name in sample_ids:
+                yield name, source, part, self.classes[label]
 
     def problem(self, named: Named) -> str | None:
         """Return why a name cannot be used, or ``None`` if it can."""
@@ -154,8 +182,6 @@ class Catalogue:
             return "is a class of which no samples are left" if known else LOST["class"]
         if named.kind == "index" and not self._rows:
             return "the source has no rows to count; use id or path"
-        if found and all(name in self._tests for name in found):
-            return "is a test sample, which no model was trained on; remove it from the source instead"
         if len(found) > 1:
             return f"means {len(found)} samples; write one as it stands in data/split/samples.csv"
         if not found:
@@ -176,6 +202,11 @@ class Catalogue:
         index = self._index_of(source)
         return names if index is None else [*names, ("index", str(index))]
 
+    def with_copies(self, sample_ids: Collection[str]) -> frozenset[str]:
+        """Return samples with all that show the same pictures, or nearly the same, and copies of these."""
+        copies = self.copies_of(sample_ids) or Copies()
+        return frozenset((*sample_ids, *copies.same, *copies.alike, *copies.tests))
+
     def copies_of(self, sample_ids: Collection[str]) -> Copies | None:
         """Return the other samples that show the same pictures; ``None`` if the split is of before."""
         if self._groups is None:
@@ -189,7 +220,7 @@ class Catalogue:
         return Copies(*map(tuple, found))
 
     def _found(self, named: Named) -> Sequence[str]:
-        """Ids of the samples that a name means, test samples among them."""
+        """Ids of the samples that a name means; of a class, its training and validation samples."""
         if named.kind == "index":
             return self._by_index.get(int(named.value), ())
         if named.kind == "class":
@@ -250,15 +281,6 @@ class Catalogue:
         return rows[int(number)]
 
 
-def forms(value: str) -> tuple[str, ...]:
-    """Return the ways to write a name that are canonically equivalent, its own first.
-
-    A keyed digest is of the name as it was stored, which may be in either form.
-    """
-    composed, decomposed = (unicodedata.normalize(form, value) for form in ("NFC", "NFD"))
-    return tuple(dict.fromkeys([value, composed, decomposed]))
-
-
 def _grouped(pairs: Iterable[tuple[N, str]]) -> dict[N, tuple[str, ...]]:
     found: dict[N, tuple[str, ...]] = {}
     for name, sample_id in pairs:
@@ -274,6 +296,12 @@ def _row_counts(path: Path) -> RowCounts:
         if len(counts) == len(entries) and all(type(rows) is int and rows >= 0 for rows in counts.values()):
             return tuple(counts.items())
     raise ExpungeError(f"{path} is no list of files and their rows; {RESTORE}")
+
+
+def _has_test(path: Path) -> bool:
+    """Whether the test part is the source's own, as the split's counts tell."""
+    content = read_json(path) if path.exists() else {}
+    return not (isinstance(content, dict) and content.get(TAKEN))
 
 
 def _is_being_made(folder: Path) -> bool:

@@ -33,7 +33,7 @@ OWN: Mapping[str, frozenset[str]] = {
     kind: frozenset(keys.split())
     for kind, keys in {
         "received": "channel flow_run requester ground received_at due_at",
-        "validated": "samples already_erased_by classes",
+        "validated": "samples already_erased_by classes subjects shared near_copies",
         "behind": "first",
         "advanced": "first",
         "duplicate": "first already_erased_by",
@@ -41,7 +41,7 @@ OWN: Mapping[str, frozenset[str]] = {
         "batched": "batch",
         "unbatched": "batch",
         "started": "batch",
-        "audited": "batch content",
+        "audited": "batch content held_out",
         "promoting": "batch",
         "promoted": "batch",
         "purging": "batch",
@@ -113,6 +113,7 @@ class CertificateFacts:
     samples: Sequence[Mapping[str, str]] | None = None
     content: Sequence[Mapping[str, str]] | None = None
     already_erased_by: Sequence[str] = ()
+    held_out: int = 0
     attempts: Sequence[AttemptFacts] = ()
     manifest_before: Mapping[str, str] = field(default_factory=dict)
     manifest_after: Mapping[str, str] = field(default_factory=dict)
@@ -200,6 +201,7 @@ def _erasure(facts: CertificateFacts, events: Sequence[EventRecord]) -> dict[str
             "content": _plain(facts.content),
             "kinds": {kind: predicate.KINDS.get(kind, "keyed digest (HMAC-SHA-256)") for kind in kinds},
             "already_erased_by": list(facts.already_erased_by),
+            **({"held_out": facts.held_out} if facts.held_out else {}),
             "covered_by": [
                 {"batch": body.get("batch"), "samples": body.get("samples", [])}
                 for event, body in told

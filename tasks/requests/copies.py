@@ -20,8 +20,7 @@ UNKNOWN = (
 class Copies:
     """Ids of the other samples that show the same pictures as some that are asked for.
 
-    ``same``: the same pixels. ``alike``: nearly the same. ``tests``: test samples of either kind, which
-    cannot be asked for.
+    ``same``: the same pixels. ``alike``: nearly the same. ``tests``: test samples of either kind.
     """
 
     same: tuple[str, ...] = ()
@@ -43,11 +42,9 @@ class Copies:
         named = [
             *(f"{name}: the same pixels" for name in self.same),
             *(f"{name}: nearly the same" for name in self.alike),
-            *(f"{name}: a test sample; to have it erased, remove it from the source" for name in self.tests),
+            *(f"{name}: a test sample" for name in self.tests),
         ]
         yield from (f"  {line}" for line in named[:SHOWN])
         if len(named) > SHOWN:
             yield f"  and {len(named) - SHOWN} more; --json names all"
-        if self.same or self.alike:
-            which = "the others" if self.tests else "them"
-            yield f"  to have {which} erased, too, submit a request that names them"
+        yield "  to have them erased, too, submit a request that names them, or has near_copies: include"

@@ -191,8 +191,21 @@ class Desk(Record):
 
     def ready(self) -> list[Row]:
         """Return requests that the next batch may take."""
-        wanted = {Status.APPROVED} if self.settings.approval else {Status.APPROVED, Status.VALIDATED}
-        return [row for row in self.rows(only_open=True) if row.status in wanted and not row.held]
+        wanted = {Status.APPROVED, Status.VALIDATED}
+        return [
+            row
+            for row in self.rows(only_open=True)
+            if row.status in wanted and not row.held and not self.waits_for_approval(row)
+        ]
+
+    def waits_for_approval(self, row: Row) -> bool:
+        """Whether a request goes on only if a person approves of it."""
+        asks = self.settings.approval or (self.settings.shared == "ask" and bool(row.shared))
+        return asks and row.status is Status.VALIDATED
+
+    def waiting_for_approval(self) -> list[Row]:
+        """Return the requests that a person is to be asked about."""
+        return [row for row in self.rows(only_open=True) if self.waits_for_approval(row) and not row.held]
 
     @property
     def rules(self) -> Rules:
@@ -207,8 +220,9 @@ class Desk(Record):
         """Say what happens next with a request, or what it waits for."""
         if row.held:
             return "on legal hold until that is lifted: expunge holds, expunge release"
-        if row.status is Status.VALIDATED and self.settings.approval:
-            return f"a person must decide: expunge approve {row.request}, or refuse"
+        if self.waits_for_approval(row):
+            why = f", since {row.shared} sample(s) show other people, too" if row.shared else ""
+            return f"a person must decide{why}: expunge approve {row.request}, or refuse"
         return NEXT.get(row.status, "nothing").format(first=row.first)
 
 

@@ -28,8 +28,14 @@ S = Status
 NOTHING_LEFT = "nothing left"
 """Stands for a method where other batches have erased every sample."""
 
+NOTHING_LEARNED = "nothing learned"
+"""Stands for a method where no model in production was trained on any of the samples: test and validation
+images."""
+
 EXACT = "retrain"
 """Training anew on what is kept: the exact method, and the last of every chain."""
+
+HELD_OUT = "of its samples are test or validation images, which no model in production was trained on"
 
 Digest = str
 Digests = tuple[Mapping[str, Digest], ...]
@@ -170,7 +176,9 @@ class Validated(Fact, kind="validated"):
 
     Each of ``samples`` has one digest a kind of name (``id``, ``path``, ``index``). ``already_erased_by``:
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
-    ``copies``: of how many other samples it was told that they show the same pictures.
+    ``copies``: of how many other samples it was told that they show the same pictures. ``near_copies``: how
+    many such samples it takes along. ``subjects``: digests of the people whose samples it asks for.
+    ``shared``: how many of its samples show other people, too.
     """
 
     transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
@@ -179,11 +187,25 @@ class Validated(Fact, kind="validated"):
     already_erased_by: tuple[str, ...] = ()
     classes: tuple[Digest, ...] = ()
     copies: int = 0
+    near_copies: int = 0
+    subjects: tuple[Digest, ...] = ()
+    shared: int = 0
 
     def told(self) -> str:
         """Say it in one line."""
-        copies = f"; {self.copies} other(s) show the same picture" if self.copies else ""
-        return f"{len(self.samples)} sample(s), as keyed digests{copies}"
+        of = f" of {len(self.subjects)} person(s)" if self.subjects else ""
+        more = {
+            "other(s) show the same picture": self.copies,
+            "are copies that were taken along": self.near_copies,
+            "show other people, too": self.shared,
+        }
+        told = "".join(f"; {count} {what}" for what, count in more.items() if count)
+        return f"{len(self.samples)} sample(s){of}, as keyed digests{told}"
+
+    @property
+    def asks(self) -> int:
+        """How many samples of other people it would erase with those of the people that it asks for."""
+        return self.shared if self.subjects else 0
 
 
 class Behind(Fact, kind="behind"):
@@ -527,13 +549,21 @@ class Started(OfBatch, kind="started"):
 class Audited(OfBatch, kind="audited"):
     """The result was attacked.
 
-    ``content``: what the request's samples look like, as digests under its key.
+    ``content``: what the request's samples look like, as digests under its key. ``held_out``: how many of
+    them are test or validation images that no model in production was trained on.
     """
 
     transition = Transition(after(S.RUNNING), S.AUDITED, on_hold=True)
     common = Audit
 
     content: Digests = ()
+    held_out: int = 0
+
+    def told(self) -> str:
+        """Say it in one line."""
+        if not self.held_out:
+            return super().told()
+        return f"{super().told()}: {self.held_out} {HELD_OUT}"
 
 
 class Promoting(OfBatch, kind="promoting"):
@@ -810,7 +840,11 @@ def described() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     )
 
 
-Guarantee = Literal["exact", "approximate", "covered"]
+Guarantee = Literal["exact", "approximate", "covered", "never-learned"]
 
-GUARANTEES: dict[str, Guarantee] = {EXACT: "exact", NOTHING_LEFT: "covered"}
+GUARANTEES: dict[str, Guarantee] = {
+    EXACT: "exact",
+    NOTHING_LEFT: "covered",
+    NOTHING_LEARNED: "never-learned",
+}
 """What a method promises; all others are ``approximate``."""

@@ -26,6 +26,7 @@ from tasks.requests.record import Record
 from tasks.requests.request import ID, Request, new_id
 from tasks.requests.schema import Problem, SubmissionError
 from tasks.requests.states import Status
+from tasks.requests.subjects import LostSubjectsKeyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,27 @@ class Receipt:
     """What a submission led to: the request, and, if it was rejected, why.
 
     ``copies``: other samples that show the same pictures as those that it names; ``None`` if that cannot be
-    told, or nothing was resolved.
+    told, or nothing was resolved. ``waits``: why it cannot be told now whose samples it asks for.
     """
 
     request: Request
     problems: tuple[Problem, ...] = ()
     copies: Copies | None = None
+    waits: str = ""
 
     def told(self) -> str:
         """Say in one line what became of the request, without the name of a sample."""
         found = f"; {self.copies.told()}, expunge show names them" if self.copies else ""
-        return f"request {self.request.id} is {self.request.state.status}{found}"
+        told = [f"request {self.request.id} is {self.request.state.status}{found}", *self.lines()]
+        return "; ".join(told)
+
+    def lines(self) -> Iterator[str]:
+        """Say what else of its samples who submits must know, without names."""
+        validated = self.request.latest(facts.Validated)
+        if validated and validated.near_copies:
+            yield f"{validated.near_copies} sample(s) that show the same picture are taken along"
+        if validated and validated.shared:
+            yield f"{validated.shared} sample(s) show other people, too"
 
 
 RECORDED = 100
@@ -115,13 +126,17 @@ def _take(
     """
     problems: tuple[Problem, ...] = ()
     copies: Copies | None = None
+    waits = ""
     drawn = False
     try:
         with record.writing() as writer:
             if writer.state(request).status is not (None if arrival else Status.RECEIVED):
                 return Receipt(record.show(request))
             try:
-                meaning = meanings.find(record, writer, parsed, catalogue)
+                try:
+                    meaning = meanings.find(record, writer, parsed, catalogue)
+                except LostSubjectsKeyError as error:
+                    meaning, waits = None, str(error)
             except SubmissionError as error:
                 problems = error.problems
                 _reject(writer, request, error, arrival[0] if arrival else None)
@@ -146,7 +161,7 @@ def _take(
         if drawn and not _may_be_kept(record, request):
             record.keys.destroy(request)
         raise
-    return Receipt(record.show(request), problems, copies)
+    return Receipt(record.show(request), problems, copies, waits)
 
 
 def _may_be_kept(record: Record, request: str) -> bool:
@@ -177,8 +192,17 @@ def _validate(
         reference(key, "class", str(each.value)) for each in parsed.named if each.kind == "class"
     )
     erased_by = tuple(sorted(meaning.erased_by))
+    people = sorted(
+        {reference(key, "subject", str(each.value)) for each in parsed.named if each.kind == "subject"}
+    )
     told = facts.Validated(
-        samples=tuple(samples), already_erased_by=erased_by, classes=tuple(classes), copies=copies
+        samples=tuple(samples),
+        already_erased_by=erased_by,
+        classes=tuple(classes),
+        copies=copies,
+        near_copies=meaning.taken_along,
+        subjects=tuple(people),
+        shared=meaning.shared,
     )
     writer.append(told, request)
     if (

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tasks.requests import events as facts
-from tasks.requests.catalogue import Catalogue, forms
-from tasks.requests.keys import reference
+from tasks.requests.catalogue import LOST, Catalogue
+from tasks.requests.copies import UNKNOWN
+from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Writer
 from tasks.requests.parsing import Parsed
 from tasks.requests.record import Record
 from tasks.requests.schema import Named, Problem, SubmissionError
 from tasks.requests.standing import Row
 from tasks.requests.states import FRUITLESS, Status
+from tasks.requests.subjects import HOW_TO_TELL
+from tasks.samples.unicode_forms import forms
 
 ERASED = frozenset({Status.PURGED, Status.CLOSED})
 """The samples of a request that stands here have left the data, and whatever was made of them."""
@@ -35,11 +38,17 @@ class Meaning:
         Requests that erased what is no longer there.
     class_erased
         Whether it names a class of which every sample was erased, by whatever name.
+    taken_along
+        How many of the samples no name means: they show the same picture as one that is meant, or nearly.
+    shared
+        How many of the samples show other people than those that are asked for.
     """
 
     ids: frozenset[str]
     erased_by: frozenset[str] = frozenset()
     class_erased: bool = False
+    taken_along: int = 0
+    shared: int = 0
 
 
 def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | None) -> Meaning | None:
@@ -55,10 +64,17 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
     ------
     SubmissionError
         If a name means nothing, or a sample is named twice, or nothing would be left to train on.
+    LostSubjectsKeyError
+        If it names a person, and it cannot be told whose the samples are.
     """
     if catalogue is None:
         return None
-    ids, missing, problems = _present(parsed, catalogue)
+    present, missing, problems = _present(parsed, catalogue, record.keys)
+    ids = set(present)
+    if parsed.submission.near_copies == "include":
+        if not catalogue.tells_copies:
+            problems.append(Problem(None, "near_copies", UNKNOWN))
+        ids |= catalogue.with_copies(ids)
     askers = _askers(record, writer, [named for named, _ in missing]) if missing else {}
     erased_by = {asker.request for asker in askers.values() if _has_erased(asker)}
     gone = [
@@ -76,7 +92,8 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
     if not all(map(_has_erased, askers.values())) or any(_stood(row) in LEAVING for row in takers):
         return None
     _refuse_what_leaves_nothing(record, writer, ids, catalogue)
-    return Meaning(frozenset(ids), frozenset(erased_by), class_erased)
+    shared = _shared(parsed, present, ids, catalogue, record.keys)
+    return Meaning(frozenset(ids), frozenset(erased_by), class_erased, len(ids) - len(present), shared)
 
 
 def same(record: Record, writer: Writer, ids: frozenset[str], request: str) -> str | None:
@@ -90,12 +107,25 @@ def same(record: Record, writer: Writer, ids: frozenset[str], request: str) -> s
     return None
 
 
-def _present(parsed: Parsed, catalogue: Catalogue) -> tuple[set[str], list[tuple[Named, str]], list[Problem]]:
-    """Return the samples that there are, the names of none, with the reason, and what is named twice."""
+def _present(
+    parsed: Parsed, catalogue: Catalogue, keys: KeyStore
+) -> tuple[dict[str, Named], list[tuple[Named, str]], list[Problem]]:
+    """Return the samples that there are, the names of none, with the reason, and what is named twice.
+
+    A person's samples may be named by themselves, too: who asks for all of them need not know which they are.
+    """
     named_by: dict[str, Named] = {}
+    of_people: dict[str, Named] = {}
     missing: list[tuple[Named, str]] = []
     problems: list[Problem] = []
     for named in parsed.named:
+        if named.kind == "subject":
+            found = catalogue.subjects.of(str(named.value), keys)
+            of_people |= dict.fromkeys(found, named)
+            if not found:
+                told = f"; {HOW_TO_TELL}" if not catalogue.subjects else ""
+                missing.append((named, f"{LOST['subject']}{told}"))
+            continue
         if problem := catalogue.problem(named):
             missing.append((named, problem))
             continue
@@ -106,7 +136,23 @@ def _present(parsed: Parsed, catalogue: Catalogue) -> tuple[set[str], list[tuple
                 problems.append(parsed.problem(named, f"means a sample that is named before{place}"))
                 break
             named_by[sample_id] = named
-    return set(named_by), missing, problems
+    return of_people | named_by, missing, problems
+
+
+def _shared(
+    parsed: Parsed, named: Mapping[str, Named], ids: set[str], catalogue: Catalogue, keys: KeyStore
+) -> int:
+    """How many samples show other people than those that are asked for.
+
+    Where people are asked for, that is also a copy of another person's which is taken along.
+    """
+    people = [str(each.value) for each in parsed.named if each.kind == "subject"]
+    asked = frozenset[str]().union(*(catalogue.subjects.digests_of(each, keys) for each in people))
+    shown = catalogue.subjects.shown
+    return sum(
+        bool(shown[name] - asked) and (len(shown[name]) > 1 or (bool(people) and name not in named))
+        for name in ids & shown.keys()
+    )
 
 
 def _askers(record: Record, writer: Writer, missing: list[Named]) -> dict[Named, Row]:

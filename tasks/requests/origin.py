@@ -12,6 +12,7 @@ HOLDS = {
     ),
     "approximate": "The model after the erasure was made of them: all of this holds for it, too.",
     "covered": "The model was not changed: all of this holds for the model after the erasure, too.",
+    "never-learned": "The model was not changed: all of this holds for the model after the erasure, too.",
 }
 """For which model it holds, by what the method promises."""
 

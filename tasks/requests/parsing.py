@@ -18,13 +18,23 @@ from typing import Any, NoReturn, cast, get_args
 from pydantic import ValidationError
 
 from tasks.requests.lines import CsvLines, JsonLines, Lines
-from tasks.requests.schema import LONGEST, Ground, Kind, Named, Problem, Submission, SubmissionError, shown
+from tasks.requests.schema import (
+    LONGEST,
+    Ground,
+    Kind,
+    Named,
+    NearCopies,
+    Problem,
+    Submission,
+    SubmissionError,
+    shown,
+)
 
 LARGEST = 64 * 2**20
 """Bytes of a submission."""
 
 COLUMNS = ("requester", "received_at", "ground", "kind", "value")
-OPTIONAL = ("due_at",)
+OPTIONAL = ("due_at", "near_copies")
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -173,7 +183,7 @@ def _checked(parsed: Parsed) -> Parsed:
             line = parsed.line_of(earlier)
             problems.append(parsed.problem(entry, f"named before{f' in line {line}' if line else ''}"))
     if not parsed.named:
-        problems.append(Problem(None, "samples", "names no sample; use id, path, index or class"))
+        problems.append(Problem(None, "samples", f"names no sample; use {', '.join(get_args(Kind))}"))
     submission = parsed.submission
     if submission.due_at is not None and submission.due_at <= submission.received_at:
         problems.append(Problem(None, "due_at", "must be later than received_at"))
@@ -216,6 +226,8 @@ def _problems(error: ValidationError, lines: Lines) -> list[Problem]:
     for entry in error.errors(include_url=False, include_context=False):
         path = tuple(entry["loc"])
         what = _WORDS.get(entry["type"], entry["msg"].removeprefix("Value error, "))
+        if path == ("near_copies",):
+            what = f"must be one of {', '.join(get_args(NearCopies))}"
         line = lines.at(path)
         if entry["type"] == "extra_forbidden":  # the key is the submitter's text, so it is a value
             found.append(Problem(line, _dotted(path[:-1]), what, shown(path[-1])))

@@ -63,6 +63,11 @@ GUARANTEES = {
         "As other batches gave it: they had erased every sample before, so this one did not change the "
         "model; what they guarantee stands in the certificates of their requests."
     ),
+    "never-learned": (
+        "Never learned: the samples are test or validation images, on which no model in production was "
+        "trained. "
+        "So nothing was unlearned, and the model stayed as it was."
+    ),
 }
 """What each guarantee means, as a sentence."""
 
@@ -77,6 +82,7 @@ class Guarantee(StrEnum):
     EXACT = "exact"
     APPROXIMATE = "approximate"
     COVERED = "covered"
+    NEVER_LEARNED = "never-learned"
 
 
 class Outcome(StrEnum):
@@ -173,6 +179,8 @@ class Samples(Part):
     """Earlier requests that had erased what else was named."""
     covered_by: tuple[Covered, ...]
     """Other batches that erased some of the samples."""
+    held_out: Annotated[int, Field(ge=1)] | None = None
+    """How many are test or validation images that no model in production was trained on; left out if none."""
 
 
 class Figure(Part):
@@ -412,11 +420,13 @@ class Statement(Part):
     """What is said of it."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON values; a subject's ``uri`` and a model's ``origin`` only if there is one."""
+        """Return JSON values; ``uri``, ``held_out`` and ``origin`` only if there are such."""
         value: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         if self.predicate.model.origin is None:
             del value["predicate"]["model"]["origin"]
         for subject in value["subject"]:
             if subject["uri"] is None:
                 del subject["uri"]
+        if value["predicate"]["samples"]["held_out"] is None:
+            del value["predicate"]["samples"]["held_out"]
         return value

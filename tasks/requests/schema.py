@@ -31,8 +31,12 @@ Ground = Literal[
 ]
 """Why: the grounds of GDPR Art. 17(1)(a) to (f), in its order, and three that other duties bring."""
 
-Kind = Literal["id", "path", "index", "class"]
-"""How a sample is named: its id, the file it came from, its row in the source's training part, its class."""
+Kind = Literal["id", "path", "index", "class", "subject"]
+"""How samples are named: one by its id, the file it came from, its row in the source's training part; all of
+a class, or of a person."""
+
+NearCopies = Literal["tell", "include"]
+"""What becomes of samples that show the same picture as one that is asked for, or nearly the same."""
 
 _SHAPE = (
     r"-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?"
@@ -106,7 +110,7 @@ class _Strict(BaseModel):
 
 
 class Samples(_Strict):
-    """The samples of a request, by any of four names."""
+    """The samples of a request, by any of five names."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -131,6 +135,11 @@ class Samples(_Strict):
         json_schema_extra=_UNIQUE,
         description="All training and validation samples of a class.",
     )
+    subject: tuple[Name, ...] = Field(
+        (),
+        json_schema_extra=_UNIQUE,
+        description="All samples of a person, test samples too, by the reference that the source has.",
+    )
 
 
 class Submission(_Strict):
@@ -145,6 +154,10 @@ class Submission(_Strict):
     due_at: Time | None = Field(None, description="When it must be done, if earlier than the rule says.")
     ground: Ground = Field(description="Why: GDPR Art. 17(1)(a) to (f) in order, and three more.")
     samples: Samples = Field(description="What is to be forgotten.")
+    near_copies: NearCopies = Field(
+        "tell",
+        description="Other samples that show the same picture, or nearly the same: told, or taken along.",
+    )
 
 
 def json_schema() -> dict[str, Any]:

@@ -51,6 +51,7 @@ STANDING = Table(
     Column("batch", String(64), index=True),
     Column("first", String(64), index=True),
     Column("samples", BIG),
+    Column("shared", BIG),
 )
 
 UPTO = Table(
@@ -77,7 +78,7 @@ class Row:
     """Where a request stands.
 
     ``seq``: number of its first event, so that of two requests received at the same time the one that came
-    first is known.
+    first is known. ``shared``: how many samples that show other people, too, a request for a person's takes.
     """
 
     request: str
@@ -92,6 +93,7 @@ class Row:
     batch: str | None = None
     first: str | None = None
     samples: int | None = None
+    shared: int | None = None
 
     @property
     def open(self) -> bool:
@@ -111,8 +113,8 @@ class Row:
                 return replace(
                     self, received_at=received or event.at, due_at=due, requester=requester, ground=ground
                 )
-            case facts.Validated(samples=samples):
-                return replace(self, samples=len(samples))
+            case facts.Validated(samples=samples, asks=asks):
+                return replace(self, samples=len(samples), shared=asks or None)
             case facts.Extended(due_at=due):
                 return replace(self, due_at=due or self.due_at)
             case facts.Behind(first=first) | facts.Duplicate(first=first):
@@ -146,14 +148,25 @@ def follow(entries: Iterable[Event]) -> dict[str, Row]:
 
 
 def create(connection: Connection) -> None:
-    """Make the table if it is not there."""
-    if not inspect(connection).has_table(UPTO.name):
+    """Make the table if it is not there, or is one of before."""
+    if not _is_there(connection):
+        _METADATA.drop_all(connection)
         _METADATA.create_all(connection)
+
+
+def _is_there(connection: Connection) -> bool:
+    """Whether the table is there with all of its columns."""
+    found = inspect(connection)
+    if not (found.has_table(UPTO.name) and found.has_table(STANDING.name)):
+        return False
+    return {column.name for column in STANDING.columns} <= {
+        each["name"] for each in found.get_columns(STANDING.name)
+    }
 
 
 def upto(connection: Connection) -> Head | None:
     """Return the event up to which the table is right; ``None`` if there is no table."""
-    if not inspect(connection).has_table(UPTO.name):
+    if not _is_there(connection):
         return None
     row = connection.execute(select(UPTO.c.seq, UPTO.c.hash)).first()
     return Head(*row) if row else Head()

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
 from tasks.requests.keys import LIST_KEY, KeyStore, check_value, reference, references
+from tasks.samples.mapped import Images
 from tasks.samples.pictures import hexes
 
 RESTORE_LIST = "expunge suppression restore"
@@ -134,7 +135,7 @@ class Erased:
     def kept(
         self,
         sample_ids: Sequence[str],
-        images: NDArray[np.uint8],
+        images: Images,
         pictures: NDArray[np.uint8],
         keys: KeyStore,
     ) -> NDArray[np.int64]:
@@ -215,7 +216,7 @@ def fingerprint(image: NDArray[np.uint8]) -> str:
 def lines_for(
     rows: Iterable[int],
     sample_ids: Sequence[str],
-    images: NDArray[np.uint8],
+    images: Images,
     pictures: NDArray[np.uint8],
     key: bytes,
 ) -> list[Line]:

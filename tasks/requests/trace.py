@@ -103,6 +103,8 @@ def _steps(events: Sequence[Event], root: Path) -> Iterator[Step]:
     for event in events:
         fact = event.fact
         if told_by_batch and isinstance(fact, facts.Started | facts.Audited) and not fact.told_here:
+            if isinstance(fact, facts.Audited) and fact.held_out:
+                yield Step(event.seq, event.at, event.kind, fact.told(), {})
             continue  # the batch's own event, just before it, tells more
         ids = _ids(fact, root)
         if became := now(root, ids["commit"], _said(event)) if "commit" in ids else None:

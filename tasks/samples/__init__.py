@@ -1,7 +1,8 @@
 """What a sample is: its image, its id, its part and its role.
 
 ======================  ==============================================================================
-``image_set``           images in memory, as a source delivers them
+``image_set``           images, as a source delivers them
+``mapped``              images in a file, where they would be too many for the memory
 ``pictures``            fingerprints by which a picture is known again at any size
 ``copies``              samples that show the same picture
 ``check``               what every source must deliver

@@ -35,6 +35,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.core.files import write_text
+from tasks.samples.mapped import Images
 from tasks.samples.table import COPIES, COPIES_HEAD
 
 LARGEST = 8
@@ -62,7 +63,7 @@ BLOCK = 2**23
 """Pixels that are worked on at once."""
 
 
-def find_copies(images: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
+def find_copies(images: Images) -> tuple[list[int], list[int]]:
     """Group pictures that are the same, and those that are nearly the same.
 
     Parameters
@@ -104,7 +105,7 @@ def _numbered(groups: NDArray[np.integer]) -> list[int]:
     ]
 
 
-def _near(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _near(images: Images, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of rows, of which the first is the smaller, that are nearly the same."""
     size = images[0].size
     signs, variances, sums = _looks(images, rows)
@@ -138,7 +139,7 @@ def _may_be_near(sums: NDArray[np.int32], pairs: NDArray[np.int64], size: int) -
 
 
 def _looks(
-    images: NDArray[np.uint8], rows: NDArray[np.int64]
+    images: Images, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
     """Signs of the lowest frequencies, N² times the variance, and sums of pixels, of the pictures of rows."""
     *_, height, width = images.shape

@@ -19,6 +19,10 @@ SHOWN = 5
 LONGEST = 100
 """How many characters of a bad line a message shows."""
 
+HELD_OUT = "#held-out "
+"""Begins a line that names a sample which is to be neither trained on nor validated with: it leaves, and no
+model has learned it, so there is nothing of it to forget."""
+
 
 def named_rows(
     path: Path, image_set: ImageSet, where: str, is_erased: Callable[[str], bool] = lambda _: False
@@ -67,7 +71,7 @@ def named_rows(
             "%s: %s: %d of %d samples were erased and are passed over",
             where, path, len(erased), len(erased) + len(line_of),
         )  # fmt: skip
-    elif not line_of:
+    elif not line_of and not held_out_rows(path, image_set, where).size:
         raise ExpungeError(f"{where}: {path} names no sample; write one sample id a line")
     return np.array([row_of[sample_id] for sample_id in line_of], dtype=np.int64)
 
@@ -83,6 +87,16 @@ def listed(path: Path, where: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_lines(path, where), start=1):
         if line and not line.startswith("#"):
             yield number, line
+
+
+def held_out_rows(path: Path, image_set: ImageSet, where: str) -> NDArray[np.int64]:
+    """Row numbers of the samples that a file names as held out; what is not there is passed over.
+
+    Parameters and errors as of :func:`named_rows`.
+    """
+    row_of = {sample_id: row for row, sample_id in enumerate(image_set.sample_ids)}
+    named = (line.removeprefix(HELD_OUT) for line in _lines(path, where) if line.startswith(HELD_OUT))
+    return np.array([row_of[name] for name in dict.fromkeys(named) if name in row_of], dtype=np.int64)
 
 
 def _lines(path: Path, where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Images in memory, with all that the other rooms know of them."""
+"""Images, with all that the other rooms know of them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.samples.mapped import Images, taken
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Images in memory, decoded once.
+    """Images, decoded once.
 
     Attributes
     ----------
     images
-        ``uint8 [N, C, H, W]`` with C = 1 or 3.
+        ``uint8 [N, C, H, W]`` with C = 1 or 3; in a file where they would be too many for the memory.
     labels
         ``int64 [N]``, class numbers ``0 … len(classes) - 1``.
     sample_ids
@@ -41,7 +43,7 @@ class ImageSet:
         Whether the source has a test part, be it that all of it was erased; if not, one is taken.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     sample_ids: tuple[str, ...]
     sources: tuple[str, ...]
@@ -58,7 +60,7 @@ class ImageSet:
         if np.array_equal(rows, np.arange(len(self.labels))):
             return self
         return ImageSet(
-            images=self.images[rows],
+            images=taken(self.images, rows),
             labels=self.labels[rows],
             sample_ids=tuple(self.sample_ids[row] for row in rows),
             sources=tuple(self.sources[row] for row in rows),

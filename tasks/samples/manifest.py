@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import write_json, write_text, write_whole
+from tasks.samples import mapped
+from tasks.samples.mapped import Images, Mapped, write_array
 from tasks.samples.table import SPLIT, header, read_classes, read_table
 
 Columns = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.str_]]
@@ -117,7 +119,7 @@ def _read(path: Path, column: str, groups: tuple[str, ...]) -> Columns:
 class SplitSamples:
     """The part of a split that does not depend on the forget set; images are ``uint8 [N, C, H, W]``."""
 
-    images: NDArray[np.uint8]
+    images: Images
     samples: Samples
     classes: tuple[str, ...]
 
@@ -126,7 +128,7 @@ class SplitSamples:
 class SplitRoles:
     """Images with the roles of their samples; images are ``uint8 [N, C, H, W]``."""
 
-    images: NDArray[np.uint8]
+    images: Images
     manifest: Manifest
     classes: tuple[str, ...]
 
@@ -135,7 +137,7 @@ class SplitRoles:
 class LoadedSplit:
     """All of a split; images are ``uint8 [N, C, H, W]``."""
 
-    images: NDArray[np.uint8]
+    images: Images
     samples: Samples
     manifest: Manifest
     classes: tuple[str, ...]
@@ -143,7 +145,7 @@ class LoadedSplit:
     def write(self, folder: Path = SPLIT) -> None:
         """Write every file whole, the largest first: a full disk leaves what was there."""
         with write_whole(folder / "images.npy") as file:
-            np.save(file, self.images, allow_pickle=False)
+            write_array(self.images, file)
         self.samples.write(folder / "samples.csv")
         self.manifest.write(folder / "manifest.csv")
         write_json(folder / "classes.json", list(self.classes))
@@ -155,7 +157,7 @@ def load_samples(folder: Path = SPLIT, *, mmap: bool = False) -> SplitSamples:
     Parameters
     ----------
     mmap
-        Map the images read-only instead of reading them into memory.
+        Leave the images in their file even if they are few; many are left there in any case.
 
     Raises
     ------
@@ -188,9 +190,9 @@ def load_split(folder: Path = SPLIT, *, mmap: bool = False) -> LoadedSplit:
     return LoadedSplit(loaded.images, samples, manifest, loaded.classes)
 
 
-def _read_images(path: Path, rows: int, *, mmap: bool) -> NDArray[np.uint8]:
+def _read_images(path: Path, rows: int, *, mmap: bool) -> Images:
     try:
-        images = _array(path, mmap=mmap)
+        images = _array(path, mmap=mmap or path.stat().st_size > mapped.IN_MEMORY)
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
     except (OSError, ValueError, EOFError) as error:
@@ -202,9 +204,9 @@ def _read_images(path: Path, rows: int, *, mmap: bool) -> NDArray[np.uint8]:
     return images
 
 
-def _array(path: Path, *, mmap: bool) -> NDArray[np.uint8]:
+def _array(path: Path, *, mmap: bool) -> Images:
     if mmap:
-        return np.lib.format.open_memmap(path, mode="r")
+        return Mapped.of_array(path)
     with path.open("rb") as file:  # np.load would also open archives and pickles
         array: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
     return array

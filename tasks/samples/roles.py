@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Forget, Split
-from tasks.samples.ids import named_rows
+from tasks.samples.ids import held_out_rows, named_rows
 from tasks.samples.image_set import ImageSet
 from tasks.samples.people import choose, groups_of
 
@@ -70,7 +70,8 @@ def assign_roles(
     -------
     parts
         ``[N]`` of ``train``, ``val`` or ``test``. Parts do not depend on a forget set of kind ``random``
-        or ``class``; of kind ``ids`` only in that a named sample is never ``val``.
+        or ``class``; of kind ``ids`` only in that a named sample is never ``val``, and one that is named as
+        held out is ``test``.
     roles
         ``[N]`` of ``retain``, ``forget``, ``val`` or ``test``. Nobody is to be forgotten, and a warning says
         so, if all that is named, or the class, was erased already.
@@ -82,22 +83,26 @@ def assign_roles(
         retain, or a whole class would be forgotten though nothing asks for that.
     """
     forget = split.forget
-    named = np.empty(0, dtype=np.int64)
+    named = held = np.empty(0, dtype=np.int64)
     if forget.kind == "ids":
         where = f"{WHERE}.forget.ids_file"
         named = named_rows(Path(str(forget.ids_file)), image_set, where, is_erased)
-    parts = _parts(image_set, split, named)
+        held = held_out_rows(Path(str(forget.ids_file)), image_set, where)
+    parts = _parts(image_set, split, named, held)
     roles = np.where(parts == "train", "retain", parts)
     roles[_forgotten(image_set, parts, split, named)] = "forget"
     _refuse_unwanted_loss(image_set, roles, forget)
     _tell_untested_classes(image_set, roles)
-    if not np.any(roles == "forget"):
+    if not np.any(roles == "forget") and not held.size:
         log.warning("%s.forget: all that it names was erased; nothing is left to forget", WHERE)
     return parts, roles
 
 
-def _parts(image_set: ImageSet, split: Split, named: NDArray[np.int64]) -> NDArray[np.str_]:
+def _parts(
+    image_set: ImageSet, split: Split, named: NDArray[np.int64], held: NDArray[np.int64]
+) -> NDArray[np.str_]:
     parts = np.where(image_set.is_test, "test", "train")
+    parts[held] = "test"
     if not image_set.has_test:
         parts[_held_out("test", split.test_fraction, image_set, parts, split, named)] = "test"
         log.info(
@@ -108,7 +113,13 @@ def _parts(image_set: ImageSet, split: Split, named: NDArray[np.int64]) -> NDArr
     if image_set.is_val is not None:
         parts[image_set.is_val] = "val"
         parts[named] = "train"
-    else:
+        parts[held] = "test"
+        if not np.any(parts == "val"):
+            log.warning(
+                "%s: nothing is left of the source's val part: val_fraction, %g of every class, is taken",
+                WHERE, split.val_fraction,
+            )  # fmt: skip
+    if not np.any(parts == "val"):
         parts[_held_out("val", split.val_fraction, image_set, parts, split, named)] = "val"
     if np.any(parts == "val"):
         return parts

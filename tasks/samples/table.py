@@ -19,6 +19,10 @@ COPIES_HEAD = "sample_id,same,alike"
 """Which samples of a split show the same picture, see :mod:`tasks.samples.copies`."""
 
 
+TAKEN = "test/taken"
+"""In ``metrics.json``: how many test samples were taken, where the source has no test part. Such a sample may
+have been a training sample once; one of the source's own test part never was."""
+
 SUBJECTS = "subjects.csv"
 SUBJECTS_HEAD = "sample_id,subject:"
 """Whose the samples of a split are, by keyed digests; behind the colon stands what tells the key."""

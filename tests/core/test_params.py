@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.core.errors import ExpungeError
-from tasks.core.params import load, read_yaml, validate
+from tasks.core.params import in_use, load, read_yaml, validate
 from tests.core.test_params_yaml import SHIPPED, refusal
 
 SECTIONS = "split, train, retrain, unlearn, finetune, mia, audit, report, runtime, tracking, requests"
 RECIPE = (
-    "epochs, batch_size, lr, momentum, nesterov, weight_decay, schedule, warmup, label_smoothing, "
-    "augment, amp, compile"
+    "epochs, batch_size, accumulate, optimizer, lr, momentum, nesterov, betas, eps, weight_decay, schedule, "
+    "warmup, warmup_epochs, restart_epochs, restart_mult, label_smoothing, augment, amp, compile"
 )
 
 MINIMAL = """\
@@ -116,8 +116,24 @@ def test_a_number_is_finite_and_in_its_bounds(tmp_path: Path, new: str, problem:
         ("lr: 0.1", "lr: 0.1, batch_size: 1",
          "train.recipe.batch_size is 1; input should be greater than or equal to 2"),
         ("lr: 0.1", "lr: 0.1, schedule: linear",
-         "train.recipe.schedule is 'linear'; input should be 'one_cycle', 'cosine' or 'constant'"),
-        ("lr: 0.1", "lr: 0.1, amp: on", "train.recipe.amp is 'on'; input should be 'off' or 'auto'"),
+         ("train.recipe.schedule is 'linear'; input should be 'one_cycle', 'cosine', 'cosine_restarts' or "
+          "'constant'")),
+        ("lr: 0.1", "lr: 0.1, amp: on",
+         "train.recipe.amp is 'on'; input should be 'off', 'auto', 'bfloat16' or 'float16'"),
+        ("lr: 0.1", "lr: 0.1, optimizer: adam",
+         "train.recipe.optimizer is 'adam'; input should be 'sgd' or 'adamw'"),
+        ("lr: 0.1", "lr: 0.1, betas: [0.9, 1.0]", "train.recipe.betas.1 is 1.0; input should be less than 1"),
+        ("lr: 0.1", "lr: 0.1, accumulate: 0",
+         "train.recipe.accumulate is 0; input should be greater than or equal to 1"),
+        ("lr: 0.1", "lr: 0.1, warmup_epochs: 1",
+         "train.recipe: schedule one_cycle rises by its own share warmup; warmup_epochs must be 0"),
+        ("lr: 0.1", "lr: 0.1, schedule: cosine, warmup_epochs: 2",
+         "train.recipe: warmup_epochs is 2; it must be below epochs (2)"),
+        ("lr: 0.1", "lr: 0.1, schedule: cosine_restarts, warmup_epochs: 0.5, restart_epochs: 2",
+         ("train.recipe: the first cycle of cosine_restarts, restart_epochs (2) after warmup_epochs (0.5), "
+          "must fit into epochs (2)")),
+        ("mia: {}", "runtime: {processes: 0}\nmia: {}",
+         "runtime.processes is 0; input should be greater than or equal to 1"),
         ("lr: 0.1", "lr: 0.1, warmup: 1", "train.recipe.warmup is 1; input should be less than 1"),
         ("lr: 0.1", "lr: 0.1, augment: null", "train.recipe.augment is None; input should be a mapping"),
         ("lr: 0.1", "lr: 0.1, augment: {crop: 33}",
@@ -196,3 +212,11 @@ def test_all_problems_of_a_file_are_named_in_one_line(tmp_path: Path) -> None:
 
 def test_a_mapping_that_holds_itself_is_refused(tmp_path: Path) -> None:
     assert "unlearn" in refusal(tmp_path, changed("unlearn: {method: none}", "unlearn: &a {method: *a}"))
+
+
+def test_what_belongs_to_another_optimizer_or_schedule_is_ignored_and_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(changed("lr: 0.1", "lr: 0.1, optimizer: adamw, momentum: 0, schedule: cosine"))
+    recipe = in_use(load(path))["train"]["recipe"]
+    assert {"betas", "eps", "warmup_epochs"} <= recipe.keys()
+    assert not {"momentum", "nesterov", "warmup", "restart_epochs", "restart_mult"} & recipe.keys()

@@ -103,7 +103,7 @@ def test_the_archive_is_downloaded_and_read(archive: Path, tmp_path: Path) -> No
 
 def test_the_fingerprints_are_of_the_pictures_before_they_are_scaled(archive: Path, tmp_path: Path) -> None:
     native, scaled = cifar10(tmp_path / "data", reading()), cifar10(tmp_path / "data", reading(16))
-    assert np.array_equal(native.pictures, fingerprints_of(native.images))
+    assert np.array_equal(native.pictures, fingerprints_of(np.asarray(native.images)))
     assert np.array_equal(native.pictures, scaled.pictures)
 
 

@@ -276,10 +276,3 @@ def test_all_unusable_files_are_counted_and_the_first_twenty_named() -> None:
     assert "21.png" not in message
     assert message.endswith("; and 3 more")
     assert "\n" not in message
-
-
-def test_a_set_that_does_not_fit_into_memory_is_refused_in_one_line() -> None:
-    decoder = Decoder(2**40, Decoding(), Path("pets"))
-    decoder.add(encoded(grey(0, 64, 64)), "0.png")
-    with pytest.raises(ExpungeError, match=r"need 4194304 GiB of memory; set split\.resize"):
-        decoder.finish()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.core.errors import ExpungeError
-from tasks.datasets.image_folder import ERASED, LAYOUT, image_folder, remove
+from tasks.datasets.image_folder import LAYOUT, MARK, image_folder, remove
 from tasks.samples.check import check
 from tests.datasets.building import colour, encoded, grey, reading, write_folders, write_image
 
@@ -262,7 +262,7 @@ def test_an_interrupted_erasure_of_a_link_is_finished(pets: Path) -> None:
 
 def test_only_a_class_folder_that_is_left_empty_is_marked(pets: Path) -> None:
     remove(pets, ["train/cat/000.png", *(f"test/dog/{index:03d}.png" for index in range(2))], reading())
-    assert list(pets.rglob(ERASED)) == [pets / "test/dog" / ERASED]
+    assert list(pets.rglob(MARK)) == [pets / "test/dog" / MARK]
 
 
 def test_an_empty_test_part_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_the_fingerprints_of_pictures_do_not_depend_on_resize(source: str, tmp_p
         write_hub_file(tmp_path / f"{part}-00000-of-00001.parquet", images, [0, 1, 0, 1])
     load = SOURCES.get(source)
     native, scaled = load(tmp_path, reading()), load(tmp_path, reading(16))
-    assert np.array_equal(native.pictures, fingerprints_of(native.images))
+    assert np.array_equal(native.pictures, fingerprints_of(np.asarray(native.images)))
     assert np.array_equal(native.pictures, scaled.pictures)
     assert scaled.images.shape[2:] == (16, 16) != native.images.shape[2:]
 

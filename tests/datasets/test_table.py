@@ -118,8 +118,8 @@ def test_a_link_that_leaves_the_folder_and_a_missing_file_are_named_together(pho
     write(photos / "labels.csv", "path,label", rows())
     message = refusal(photos)
     assert "2 unusable file(s): img/03.png" in message
-    assert "line 5): link that leaves" in message or "line 5) (link that leaves" in message
-    assert "line 7) (is not there)" in message
+    assert "img/03.png, line 5 of labels.csv (link that leaves the folder)" in message
+    assert "img/05.png, line 7 of labels.csv (is not there)" in message
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,26 @@ def test_a_training_killed_after_an_epoch_ends_with_the_same_bits(
     assert tiny.untimed(done.history) == tiny.untimed(expected.history)  # loss, accuracy, lr
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "schedule": "cosine", "warmup_epochs": 1.5},
+        {"schedule": "cosine_restarts", "warmup_epochs": 1, "restart_epochs": 1, "restart_mult": 2},
+        {"optimizer": "adamw", "schedule": "constant", "accumulate": 2},
+        {"schedule": "cosine", "amp": "bfloat16"},
+    ],
+)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_so_it_does_with_any_optimizer_schedule_and_precision(changes: dict[str, Any], epoch: int) -> None:
+    recipe = tiny.recipe(epochs=4, **changes)
+    whole, expected = train(recipe, checkpoint=False)
+    with pytest.raises(Killed):
+        train(recipe, kill_after=epoch)
+    resumed, done = train(recipe)
+    assert tiny.equal(resumed, whole)
+    assert tiny.untimed(done.history) == tiny.untimed(expected.history)
+
+
 def test_a_training_killed_twice_ends_with_the_same_bits() -> None:
     whole, _ = train(tiny.recipe(epochs=5), checkpoint=False)
     for epoch in (1, 3):

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from tasks.core.params import Recipe
-from tasks.engine.training import optimizer_of
+from tasks.engine.optimization import optimizer_of
 from tests import tiny
 
 STEPS = 40
@@ -68,6 +71,42 @@ def test_a_rise_that_ends_at_the_first_step_starts_at_the_peak(steps: int, warmu
 def test_a_training_of_few_steps_has_a_rate_for_each(steps: int, warmup: float) -> None:
     seen = rates(tiny.recipe(schedule="one_cycle", lr=0.3, warmup=warmup), steps)
     assert all(0 < rate <= 0.3 for rate in seen)
+
+
+@pytest.mark.parametrize(("mult", "starts"), [(1, [10, 14, 18]), (2, [10, 18, 34]), (3, [10, 22])])
+def test_cosine_restarts_falls_to_zero_again_and_again_after_a_linear_rise(
+    mult: int, starts: list[int]
+) -> None:
+    recipe = tiny.recipe(
+        epochs=20, schedule="cosine_restarts", lr=0.3, warmup_epochs=3, restart_epochs=2, restart_mult=mult
+    )  # 2 steps an epoch: the first cycle is that of steps 6 to 9
+    seen = rates(recipe)
+    assert seen[:6] == pytest.approx([0.3 * step / 7 for step in range(1, 7)])
+    starts = [6, *starts]
+    for start, end in pairwise(starts):
+        assert seen[start] == pytest.approx(0.3)
+        falls = [0.15 * (1 + math.cos(math.pi * at / (end - start))) for at in range(end - start)]
+        assert seen[start:end] == pytest.approx(falls, abs=1e-12)
+
+
+def test_cosine_restarts_without_a_rise_is_pytorchs() -> None:
+    recipe = tiny.recipe(epochs=20, schedule="cosine_restarts", lr=0.3, restart_epochs=3, restart_mult=2)
+    optimizer = SGD(nn.Linear(2, 2).parameters(), lr=0.3)
+    theirs = CosineAnnealingWarmRestarts(optimizer, T_0=6, T_mult=2)
+    expected = []
+    for _ in range(STEPS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert rates(recipe)[:STEPS] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_linear_rise_goes_before_the_other_schedules(schedule: str) -> None:
+    seen = rates(tiny.recipe(epochs=4, schedule=schedule, lr=0.3, warmup_epochs=0.5))
+    assert seen[:5] == pytest.approx([0.3 * step / 6 for step in range(1, 6)])
+    after = [0.15 * (1 + math.cos(math.pi * at / 35)) if schedule == "cosine" else 0.3 for at in range(36)]
+    assert seen[5:] == pytest.approx(after, abs=1e-12)
 
 
 def test_the_optimizer_has_the_recipes_settings() -> None:

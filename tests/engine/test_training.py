@@ -9,9 +9,10 @@ from torch import nn
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Augment
+from tasks.engine.batches import batches, batches_per_epoch
 from tasks.engine.data import Data, normalise
 from tasks.engine.device import computes_bfloat16
-from tasks.engine.training import Epoch, batches, batches_per_epoch, evaluate, fit
+from tasks.engine.training import Epoch, evaluate, fit
 from tests import tiny
 
 

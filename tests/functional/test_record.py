@@ -64,9 +64,11 @@ def test_the_record_shows_the_parameters_that_apply_and_no_others(first_run: Fir
     for stage in STAGES:
         entries = journal(repository, repository.json(f"data/{stage}/run.json"))
         names[stage] = {name for entry in entries if entry["kind"] == "params" for name in entry["values"]}
-    assert names["unlearn"] == {"unlearn.method", "unlearn.seed", "runtime.device", "runtime.threads"}
+    runtime = {"runtime.device", "runtime.threads", "runtime.processes"}
+    assert names["unlearn"] == {"unlearn.method", "unlearn.seed", *runtime}
     assert {"train.model", "train.recipe.lr", "train.recipe.augment.flip"} <= names["train"]
     assert not any(name.startswith("train.small_cnn") for name in names["train"])
+    assert not {"train.recipe.betas", "train.recipe.restart_epochs"} & names["train"]  # of adamw, of restarts
     assert names["report"] == {"report.title"}
 
 

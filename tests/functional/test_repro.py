@@ -179,3 +179,14 @@ def assert_loaded_code_is_in_deps(repository: Repository, printed: str, stage: s
         path = Path(*module.split("."))
         file = path / "__init__.py" if (repository.root / path).is_dir() else path.with_suffix(".py")
         assert any(file == dep or dep in file.parents for dep in deps), f"{stage} loads {file}"
+
+
+def test_dvc_starts_a_training_that_several_processes_share(repository: Repository) -> None:
+    alone = repository.json("data/finetune/run.json")["environment"]
+    repository.change({"runtime.processes": 2})
+    printed = repository.dvc("repro", "--single-item", "unlearn", "finetune")
+    assert printed.count("epoch 1/") == 1
+    assert repository.json("data/unlearn/run.json")["environment"]["processes"] == 1
+    assert repository.json("data/finetune/run.json")["environment"] == alone | {"processes": 2}
+    run = repository.json("data/finetune/run.json")
+    assert run["pipeline"] == repository.json("data/unlearn/run.json")["pipeline"]  # both of this repro

@@ -122,7 +122,7 @@ def test_weights_of_a_file_are_what_production_is_from_then_on(
     assert told["weights"] == tensor_digest(load_file(FILE))
     info = read_json(BASE / "weights.json")
     assert (info["sha256"], info["adopted"]) == (told["weights"], digest(FILE, "sha256"))
-    assert (BASE / "heldout.txt").read_text().splitlines() == sorted(ids("val"))
+    assert (BASE / "heldout.txt").read_text().splitlines() == sorted([*ids("val"), *ids("test")])
     current = in_production(checkout.desk.ledger)
     assert current is not None
     assert current.weights == told["weights"]
@@ -143,9 +143,9 @@ def test_weights_of_a_file_are_what_production_is_from_then_on(
 
 
 def test_the_command_says_in_words_what_it_found(checkout: Checkout, weights: Callable[..., Path]) -> None:
-    result = adopt(weights(), "--trained-on", listed(*ids("train")[:30], *ids("test")))
+    result = adopt(weights(), "--trained-on", listed(*ids("train")[:30], *ids("val")[:2]))
     assert result.exit_code == 0, result.output
-    counts = f"30 of {len(ids('train'))} training, {len(ids('test'))} test samples"
+    counts = f"30 of {len(ids('train'))} training, 2 validation samples"
     for text in (
         "grey_cnn for 1×8×8 images, SHA-256 ",
         "outputs, in the order of data/split/classes.json: 0, 1, 2\n",
@@ -153,21 +153,30 @@ def test_the_command_says_in_words_what_it_found(checkout: Checkout, weights: Ca
         "in production: no version, as tracking is off, weights ",
     ):
         assert text in result.stdout
-    assert "warning: 30 test samples were trained on" in result.stderr
+    assert f"warning: 2 of {len(ids('val'))} validation samples were trained on" in result.stderr
+
+
+def test_weights_that_know_the_sources_own_test_images_are_refused(
+    checkout: Checkout, weights: Callable[..., Path]
+) -> None:
+    result = adopt(weights(), "--trained-on", listed(*ids("train"), *ids("test")[:2]))
+    assert result.exit_code == 2
+    assert "names 2 sample(s) of the source's own test part" in result.stderr
+    assert not (BASE / "weights.json").exists()
 
 
 def test_what_the_list_does_not_name_it_has_never_seen(
     checkout: Checkout, weights: Callable[..., Path]
 ) -> None:
-    seen = [*ids("train")[3:], ids("val")[0], *ids("test")[:2]]
+    seen = [*ids("train")[3:], ids("val")[0]]
     told = done(weights(), "--trained-on", listed(*seen))
     heldout = (BASE / "heldout.txt").read_text().splitlines()
-    assert heldout == sorted([*ids("train")[:3], *ids("val")[1:]])
+    assert heldout == sorted([*ids("train")[:3], *ids("val")[1:], *ids("test")])
     stated = told["stated"]
     assert (stated["trained_on"], stated["samples"], stated["val"], stated["test"]) == (
-        "list", len(ids("train")) - 3, 1, 2,
+        "list", len(ids("train")) - 3, 1, 0,
     )  # fmt: skip
-    assert len(told["warnings"]) == 2
+    assert len(told["warnings"]) == 1
     text = (checkout.root / "data/requests/ledger.db").read_bytes()
     assert not any(name.encode() in text for name in seen)
 

@@ -136,3 +136,19 @@ def test_a_deleted_experiment_lets_a_batch_wait_and_nothing_pile_up(
     client().restore_experiment(experiment.experiment_id)
     assert checkout.process(recorded) == []
     assert checkout.status(request) == "closed"
+
+
+def test_a_request_for_test_images_leaves_version_alias_and_model_as_they_are(
+    checkout: Checkout, recorded: Any
+) -> None:
+    registry = models(load(), checkout.root)
+    assert registry is not None
+    before = registry.production()
+    assert before is not None
+    request = checkout.submit("test/0/001.png").id
+    assert checkout.process(recorded) == []
+    assert checkout.status(request) == "closed"
+    assert registry.production() == before
+    assert [each.version for each in registry.versions()] == [before.version]
+    assert client().get_run(before.run_id).info.lifecycle_stage == "active"
+    assert production.digest_of(BASE) == before.weights

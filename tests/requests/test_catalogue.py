@@ -13,13 +13,14 @@ import pytest
 from tasks.core.errors import ExpungeError
 from tasks.core.files import only_writer
 from tasks.datasets.parquet import remove
-from tasks.requests.catalogue import Catalogue, forms
+from tasks.requests.catalogue import Catalogue
 from tasks.requests.copies import Copies
 from tasks.requests.desk import Desk
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
 from tasks.requests.schema import Kind, Named
 from tasks.requests.settings import Settings
+from tasks.samples.unicode_forms import forms
 from tasks.split import split
 from tests.datasets.building import encoded, grey, reading, write_hub_file
 from tests.requests.conftest import LIFE, Clock, go_on, submission
@@ -35,6 +36,23 @@ def test_a_sample_is_found_by_every_name(catalogue: Catalogue) -> None:
         assert catalogue.problem(Named(kind, value, 0)) is None
 
 
+def test_a_test_sample_is_found_by_id_and_path(catalogue: Catalogue) -> None:
+    names: list[tuple[Kind, str | int]] = [("id", "test/0.png"), ("path", "test.parquet#0")]
+    for kind, value in names:
+        assert list(catalogue.ids(Named(kind, value, 0))) == ["test/0.png"]
+        assert catalogue.problem(Named(kind, value, 0)) is None
+    assert catalogue.is_own_test("test/0.png")
+    assert not catalogue.is_own_test("train/10.png")
+    assert list(catalogue.rows_of({"test/0.png", "train/10.png"})) == [
+        ("train/10.png", "train.parquet#10", "val", "cat"), ("test/0.png", "test.parquet#0", "test", "cat"),
+    ]  # fmt: skip
+
+
+def test_a_test_part_that_was_taken_is_not_the_sources_own(root: Path) -> None:
+    (root / "data/split/metrics.json").write_text('{"test/taken": 2}')
+    assert not Catalogue.load().is_own_test("test/0.png")
+
+
 def test_a_class_means_its_training_and_validation_samples(catalogue: Catalogue) -> None:
     assert list(catalogue.ids(Named("class", "dog", 0))) == [
         f"train/{row}.png" for row in (1, 3, 5, 7, 9, 11)
@@ -48,9 +66,7 @@ def test_a_class_means_its_training_and_validation_samples(catalogue: Catalogue)
         ("id", " train/3.png", "blanks at its ends"),
         ("id", "../train/3.png", "is no sample id"),
         ("id", "train/3.PNG", "is no sample id"),
-        ("id", "test/0.png", "is a test sample"),
         ("path", "train/3.png", "is no file or row of the source"),
-        ("path", "test.parquet#0", "is a test sample"),
         ("index", 12, "is no row of the source's training part"),
         ("class", "cow", "is no class"),
         ("class", "Cat", "is no class"),

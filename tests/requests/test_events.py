@@ -103,7 +103,7 @@ def test_an_event_of_a_later_version_is_read_and_told_as_its_kind() -> None:
 
 def test_figures_that_a_batch_has_in_common_are_told_of_the_batch_alone() -> None:
     own = {kind: set(fact.model_fields) for kind, fact in KINDS.items() if issubclass(fact, OfBatch)}
-    assert own["audited"] == {"batch", "told_here", "content"}
+    assert own["audited"] == {"batch", "told_here", "content", "held_out"}
     assert own["promoted"] == own["started"] == own["purged"] == {"batch", "told_here"}
     assert facts.Audited(batch="b", told_here=audit().body()).body() == {"batch": "b"}
 

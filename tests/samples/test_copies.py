@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def clothes() -> Pixels:
-    return SOURCES.get("parquet")(EMBEDDED, reading()).images
+    return np.asarray(SOURCES.get("parquet")(EMBEDDED, reading()).images)
 
 
 def saved_again(image: Pixels, quality: int) -> Pixels:

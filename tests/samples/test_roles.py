@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,29 @@ def test_bad_ids_name_the_parameter(tmp_path: Path) -> None:
         "line 1 'test/0/0' is a test sample; only training samples can be forgotten; "
         "line 2 'nobody' is no sample id"
     )
+
+
+def test_what_is_held_out_is_test_even_where_nothing_else_of_its_class_is_left(tmp_path: Path) -> None:
+    of = image_set([4, 20])
+    free = settings({"kind": "random"})
+    (val, *_) = sorted(
+        ids_with(of, assign_roles(of, free)[0], "val") & {f"train/0/{number}" for number in range(4)}
+    )
+    train = [f"train/0/{number}" for number in range(4) if f"train/0/{number}" != val]
+    asked = ids_file(tmp_path, [*train, f"#held-out {val}", "#held-out gone"])
+    asked = asked.model_copy(update={"forget": asked.forget.model_copy(update={"classes": (0,)})})
+    parts, roles = (by_id(of, names) for names in assign_roles(of, asked))
+    assert parts[val] == roles[val] == "test"
+    assert {roles[name] for name in train} == {"forget"}
+    parts, roles = (by_id(of, names) for names in assign_roles(of, ids_file(tmp_path, [f"#held-out {val}"])))
+    assert parts[val] == "test"
+    assert "forget" not in roles.values()
+
+
+def test_where_nothing_is_left_of_the_sources_val_part_one_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    of = replace(image_set([10, 10]), is_val=np.zeros(24, dtype=np.bool_))
+    parts, _ = assign_roles(of, random(0.2))
+    assert np.count_nonzero(parts == "val") == 2
+    assert "nothing is left of the source's val part" in caplog.text

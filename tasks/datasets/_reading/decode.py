@@ -1,4 +1,4 @@
-"""From the bytes of image files to one ``uint8`` array, with every unusable file named."""
+"""From the bytes of image files to one set of pixels, with every unusable file named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from tasks.core.errors import ExpungeError
+from tasks.datasets._reading.sink import Sink
 from tasks.datasets._reading.still import Decoding, UnusableImageError, decode, fitted
+from tasks.samples.mapped import Images
 from tasks.samples.pictures import SIZE
 
 SHOWN = 20
@@ -40,11 +42,10 @@ Decoded = tuple[NDArray[np.uint8], bytes] | str
 
 
 class Decoder:
-    """Fills one array with images, in the order in which they come, and reports all unusable ones at once.
+    """Collects images, in the order in which they come, and reports all unusable ones at once.
 
-    The array is grey as long as every image is; the first colour image widens it. Its size is that of
-    the first image, so memory never holds the set twice, except for the moment of widening. Where there is
-    much to do, processes side by side decode.
+    The set is grey as long as every image is; the first colour image widens it. Its size is that of the
+    first image. Where there is much to do, processes side by side decode.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Decoder:
 
     def __init__(self, count: int, how: Decoding, where: Path) -> None:
         self._count, self._how, self._where = count, how, where
-        self._images: NDArray[np.uint8] | None = None
+        self._sink: Sink | None = None
         self._pictures = np.empty((0, SIZE), dtype=np.uint8)
         self._done = 0
         self._unusable: list[str] = []
@@ -86,8 +87,8 @@ class Decoder:
         self._complete()
         return self._pictures[: self._done]
 
-    def finish(self, count: int | None = None) -> NDArray[np.uint8]:
-        """Return the ``uint8 [N, C, H, W]`` array.
+    def finish(self, count: int | None = None) -> Images:
+        """Return the images, ``uint8 [N, C, H, W]``; in a file where they would be too many for the memory.
 
         Parameters
         ----------
@@ -110,9 +111,9 @@ class Decoder:
                 "set split.resize to the side in pixels that all are to have"
             )
         count = self._count if count is None else count
-        if self._images is None or self._done != count:
+        if self._sink is None or self._done != count:
             raise ExpungeError(f"{self._where}: {self._done} images where {count} were announced")
-        return self._images[:count]
+        return self._sink.finish(count)
 
     def _complete(self) -> None:
         self._send()
@@ -134,30 +135,18 @@ class Decoder:
 
     def _store(self, image: NDArray[np.uint8], picture: bytes, name: str) -> None:
         channels, height, width = image.shape
-        if self._images is None:
-            self._images = self._room_for(channels, height, width)
+        if self._sink is None:
+            self._sink = Sink.of(self._count, image.shape, self._where)
             self._pictures = np.empty((self._count, SIZE), dtype=np.uint8)
             self._first = f"{name} is {width}×{height}"
-        if (height, width) != self._images.shape[2:]:
+        if (height, width) != self._sink.shape[1:]:
             self._other_size = self._other_size or f"{name} is {width}×{height}"
             return
-        if channels > self._images.shape[1]:
-            grey = self._images[: self._done]
-            self._images = self._room_for(channels, height, width)
-            self._images[: self._done] = grey
-        self._images[self._done] = image  # a grey image is repeated over three channels
+        if channels > self._sink.shape[0]:
+            self._sink = self._sink.widened(self._done, channels)
+        self._sink.put(self._done, image)
         self._pictures[self._done] = np.frombuffer(picture, dtype=np.uint8)
         self._done += 1
-
-    def _room_for(self, channels: int, height: int, width: int) -> NDArray[np.uint8]:
-        try:
-            return np.empty((self._count, channels, height, width), dtype=np.uint8)
-        except MemoryError:
-            size = self._count * channels * height * width / 2**30
-            raise ExpungeError(
-                f"{self._where}: {self._count} images of {width}×{height} need {size:.0f} GiB of memory; "
-                "set split.resize to a smaller side in pixels"
-            ) from None
 
 
 class _Workers:
@@ -193,8 +182,12 @@ class _Workers:
 
 
 def _decode_all(errand: Sequence[tuple[str, Encoded]], how: Decoding) -> list[tuple[str, Decoded]]:
-    with warnings.catch_warnings(action="ignore"):
-        return [(name, _decode_one(image, how)) for name, image in errand]
+    allowed, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is ours: max_megapixels
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return [(name, _decode_one(image, how)) for name, image in errand]
+    finally:
+        Image.MAX_IMAGE_PIXELS = allowed
 
 
 def _decode_one(image: Encoded, how: Decoding) -> Decoded:

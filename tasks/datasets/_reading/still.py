@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO, Literal
@@ -143,13 +146,13 @@ def _reads_heic() -> bool:
 def _decoded(image: Image.Image, file: BinaryIO, how: Decoding) -> tuple[NDArray[np.uint8], bytes]:
     _refuse_large_or_moving(image, how)
     is_large = image.width * image.height > LARGE
-    is_large_jpeg = is_large and image.format in ("JPEG", "MPO")
+    reduces = is_large_jpeg(image)
     eighth = (-(-image.width // REDUCED), -(-image.height // REDUCED))
-    if is_large_jpeg and how.side is not None:
+    if reduces and how.side is not None:
         image.draft(None, _least(image.size, how.side, how.fit))
     size, is_deep = image.size, any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     shown, known = _grey_or_rgb(_upright(image), how, is_deep=is_deep)
-    fingerprint = _of_reduced(file) if is_large_jpeg and size != eighth else fingerprint_of_picture(known)
+    fingerprint = reduced_fingerprint(file) if reduces and size != eighth else fingerprint_of_picture(known)
     if how.side is not None:
         gap = REDUCING_GAP if is_large else None
         return planes(np.asarray(fitted(shown, how.side, how.fit, how.background, gap=gap))), fingerprint
@@ -177,7 +180,29 @@ def _least(size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
     return max(1, size[0] * side // edge), max(1, size[1] * side // edge)
 
 
-def _of_reduced(file: BinaryIO) -> bytes:
+def is_large_jpeg(image: Image.Image) -> bool:
+    """Whether an opened picture is known by its look at an eighth of its size."""
+    return image.width * image.height > LARGE and image.format in ("JPEG", "MPO")
+
+
+def whole_fingerprint(content: bytes) -> bytes | None:
+    """Fingerprint of all pixels of a JPEG that is known by an eighth of its size; None of any other file.
+
+    In another format, where nothing is reduced while it is decoded, it is known by this one.
+    """
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    with (
+        warnings.catch_warnings(action="ignore"),
+        suppress(Exception),  # what was split could be decoded; it may have changed since
+        Image.open(io.BytesIO(content), formats=("JPEG",)) as image,
+    ):
+        if is_large_jpeg(image):
+            return fingerprint_of_picture(_grey_or_rgb(_upright(image), Decoding())[1])
+    return None
+
+
+def reduced_fingerprint(file: BinaryIO) -> bytes:
     """Fingerprint of a JPEG at an eighth of its size."""
     file.seek(0)
     with Image.open(file, formats=FORMATS) as image:
