@@ -11,7 +11,10 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = ("flows/test_end_to_end", "flows/test_approval", "processing/", "functional/", "flows/", "erasure/")
+LONG = (
+    "flows/test_end_to_end", "flows/test_approval", "processing/", "functional/", "engine/test_distributed",
+    "flows/", "erasure/",
+)  # fmt: skip
 """What takes longest begins first, so that no process is left alone with it at the end."""
 
 

@@ -32,6 +32,9 @@ def offer(folder: Path, version: str = "1.0", more: str = "") -> None:
     install(folder / "site", "my-nets", MODEL + METHOD + SOURCE + more, groups, version)
 
 
+RUN = {"split", "train", "unlearn", "finetune"}
+"""What ``dvc repro finetune`` runs: the other stages add nothing here but time."""
+
 USED = {"train.model": "tiny_net", "unlearn.method": "halve", "split.source": "fewer"}
 
 
@@ -41,7 +44,7 @@ def test_a_package_is_used_by_name_and_dvc_reruns_what_depends_on_its_version(
     extended.change(USED | {"train.tiny_net": {"width": 6}, "unlearn.halve": {}})
     printed = extended.run("python", "-m", "tasks.check", "--quick").stdout
     assert "tasks/models/tiny_net.py says which package tiny_net is of; commit it" in printed
-    extended.dvc("repro")
+    extended.dvc("repro", "finetune")
     described = extended.json("data/finetune/weights.json")
     assert (described["model"], described["package"]) == ("tiny_net", "my-nets 1.0")
     assert described["options"] == {"width": 6}
@@ -49,12 +52,12 @@ def test_a_package_is_used_by_name_and_dvc_reruns_what_depends_on_its_version(
         load_file(extended.root / f"data/{stage}/weights.safetensors") for stage in ("train", "unlearn")
     ]
     assert all(torch.equal(tensors[0][name] / 2, tensors[1][name]) for name in tensors[0])
-    assert extended.changed() == set()
+    assert extended.changed().isdisjoint(RUN)
 
     offer(tmp_path, "1.1", more="# a remark\n")
-    assert extended.changed() == set()  # DVC sees files of the repository alone
+    assert extended.changed().isdisjoint(RUN)  # DVC sees files of the repository alone
     assert extended.run("python", "-m", "tasks.check", "--quick").stdout.count("commit it") == 3
-    assert extended.changed() == {"split", "train", "retrain", "unlearn", "finetune"}
+    assert extended.changed() >= RUN
     assert extended.run("python", "-m", "tasks.check", "--quick").stdout.count("commit it") == 0
 
 
@@ -81,11 +84,12 @@ def test_your_own_file_is_a_model_and_its_change_trains_anew(repository: Reposit
     repository.change(
         {"train.model": "module", "train.module": {"path": "mine/net.py", "options": {"width": 4}}}
     )
-    repository.dvc("repro")
+    repository.dvc("repro", "finetune")
     assert repository.json("data/finetune/weights.json")["options"]["path"] == "mine/net.py"
-    assert repository.changed() == set()
+    assert repository.changed().isdisjoint(RUN)
     repository.append("mine/net.py", "\n# a remark\n")
-    assert repository.changed() == {"train", "retrain", "unlearn", "finetune"}
+    assert repository.changed() >= RUN - {"split"}
+    assert "split" not in repository.changed()
     repository.append("mine/net.py", "raise RuntimeError('not\\nso')\n")
     line = len((repository.root / "mine/net.py").read_text().splitlines())
     done = repository.stage("train", status=2)
