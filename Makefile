@@ -11,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export DVC_NO_ANALYTICS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint check flow ui lock clean
+.PHONY: help setup run test long lint check flow ui lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -41,6 +41,9 @@ ui: setup ## MLflow's web interface on http://127.0.0.1:5000
 
 test: setup ## run the tests, two files at a time
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+long: setup ## further cases of what is tested, some minutes more
+	pytest -m long
 
 check: setup ## lint, types, import rules, dependency check
 	ruff format --check .

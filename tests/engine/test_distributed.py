@@ -170,6 +170,7 @@ def end_after_three_epochs(folder: Path, victim: str, number: signal.Signals) ->
     return done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "status", "complaint"),
     [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, f"{INTERRUPTED}\n")],
@@ -184,7 +185,7 @@ def test_a_signal_to_the_stage_ends_all_of_its_processes(
 @pytest.mark.parametrize(
     ("victim", "status", "complaint"),
     [
-        ("starter", -signal.SIGKILL, ""),
+        pytest.param("starter", -signal.SIGKILL, "", marks=pytest.mark.long),
         ("1", 74, "expunge train: process 1 of the training was ended by SIGKILL\n"),
     ],
 )
@@ -282,6 +283,7 @@ with distributed.joined(torch.device("cpu")):
 """
 
 
+@pytest.mark.long
 def test_three_processes_resume_bit_for_bit_and_may_have_weights_that_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "three.py").write_text(THREE)
     run = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "three.py")
@@ -302,6 +304,7 @@ def on_two_machines(stage: str, *folders: Path) -> list[Done]:
     return [ended(process) for process in every]
 
 
+@pytest.mark.long
 def test_machines_that_share_no_folder_train_together_and_the_first_one_writes(tmp_path: Path) -> None:
     retrain(write(tmp_path / "expected", values(accumulate=2)))
     for name in ("first", "second"):
@@ -314,6 +317,7 @@ def test_machines_that_share_no_folder_train_together_and_the_first_one_writes(t
     assert not (tmp_path / "second/.expunge").exists()
 
 
+@pytest.mark.long
 def test_machines_with_other_parameters_are_refused_before_any_step(tmp_path: Path) -> None:
     write(tmp_path / "first", values())
     write(tmp_path / "second", values(label_smoothing=0.1))

@@ -102,9 +102,12 @@ def project(
 
 @pytest.mark.parametrize(
     "project",
-    [("table", "symlink"), ("subjects", "hardlink"), ("hub", "symlink")],
+    [
+        ("table", "symlink"),
+        pytest.param(("subjects", "hardlink"), marks=pytest.mark.long),
+        pytest.param(("hub", "symlink"), marks=pytest.mark.long),
+    ],
     indirect=True,
-    ids=" ".join,
 )
 def test_what_is_erased_leaves_every_store_and_a_clone_gets_the_rest(
     project: tuple[Project, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

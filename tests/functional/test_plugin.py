@@ -61,6 +61,7 @@ def test_a_package_is_used_by_name_and_dvc_reruns_what_depends_on_its_version(
     assert extended.run("python", "-m", "tasks.check", "--quick").stdout.count("commit it") == 0
 
 
+@pytest.mark.long
 def test_a_stage_refuses_a_package_that_the_repository_does_not_know(
     extended: Repository, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def test_your_own_file_is_a_model_and_its_change_trains_anew(repository: Reposit
     assert done.stderr == f"expunge train: mine/net.py, line {line}: RuntimeError: not so\n"
 
 
+@pytest.mark.long
 def test_a_new_file_of_weights_trains_anew_and_no_stage_reads_it_after_the_training(
     repository: Repository,
 ) -> None:

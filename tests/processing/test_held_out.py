@@ -146,7 +146,14 @@ def test_all_test_images_may_leave(checkout: Checkout) -> None:
     assert checkout.status(later) == "closed"
 
 
-@pytest.mark.parametrize("step", ["_run", "_decide", "_promote", "_purge", "_close"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "_promote",
+        "_purge",
+        *(pytest.param(step, marks=pytest.mark.long) for step in ("_run", "_decide", "_close")),
+    ],
+)
 def test_a_kill_at_any_step_leads_to_the_same_end(
     checkout: Checkout, quick: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
