@@ -209,6 +209,7 @@ def test_what_goes_wrong_in_all_is_told_once(tmp_path: Path) -> None:
     assert not (tmp_path / "data/train/weights.json").exists()
 
 
+@pytest.mark.long
 def test_more_processes_than_pairs_of_images_are_refused(tmp_path: Path) -> None:
     write(tmp_path, values(processes=2))
     small = np.load("data/split/images.npy"), Path("data/split/samples.csv").read_text().splitlines()
@@ -223,6 +224,7 @@ def test_more_processes_than_pairs_of_images_are_refused(tmp_path: Path) -> None
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_torchrun_starts_a_stage_whatever_the_parameters_say(tmp_path: Path) -> None:
     params = write(tmp_path, values())
     train(params)

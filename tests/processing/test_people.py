@@ -70,6 +70,7 @@ def test_a_person_leaves_train_val_and_test_with_what_shows_others(people: Check
     assert (str(again.state.status), again.first) == ("duplicate", request)
 
 
+@pytest.mark.long
 def test_all_of_the_sources_val_part_may_leave(people: Checkout, quick: Any) -> None:
     request = people.submit(*VAL).id
     assert people.process(quick) == []
@@ -94,6 +95,7 @@ def test_copies_are_taken_along_and_erased(people: Checkout, quick: Any) -> None
     assert not {*names(2, 1, 20), "test/2/009.png"} & ids_in_data()
 
 
+@pytest.mark.long
 def test_with_erase_nobody_is_asked_about_what_shows_others(people: Checkout, quick: Any) -> None:
     people.set(shared="erase")
     request = people.submit(samples={"subject": ["crm:2"]}).id
