@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ from tasks.engine.outputs import write
 from tasks.engine.training import OnEpoch, fit
 from tasks.engine.weights import Info
 
-DIGESTED = 4096
-"""Images whose bytes are digested at once."""
+DIGESTED = 2**24
+"""Bytes of images that are digested at once."""
 
 
 def fit_and_write(
@@ -83,7 +84,7 @@ def _digest(*sets: Data) -> str:
     """SHA-256 of the bytes of images and labels."""
     sha = hashlib.sha256()
     for data in sets:
-        for images, _ in data.parts(DIGESTED):
+        for images, _ in data.parts(max(1, DIGESTED // math.prod(data.images.shape[1:]))):
             sha.update(images.cpu().contiguous().numpy().data)
         sha.update(data.labels.cpu().contiguous().numpy().data)
     return sha.hexdigest()
