@@ -117,9 +117,12 @@ def table(path: Path, split: Split) -> ImageSet:
         If the table is not found or is damaged, an image is missing, listed twice with other words, cannot
         be used, or lies outside the root.
     """
-    found = _read(path, split)
-    going = _known(path).leaving
-    rows = [row for row in _rows(path, found, split) if row.name not in going or (path / row.name).exists()]
+    found, known = _read(path, split), _known(path)
+    rows = [
+        row
+        for row in _rows(path, found, split)
+        if row.name not in known.leaving or (path / row.name).exists()
+    ]
     classes = _classes(path, {row.label for row in rows})
     number = {name: index for index, name in enumerate(classes)}
     rows.sort(key=lambda row: row.name)
@@ -143,7 +146,7 @@ def table(path: Path, split: Split) -> ImageSet:
         pictures=decoder.pictures,
         is_val=parts == "val" if np.any(parts == "val") else None,
         subjects=tuple(row.subjects for row in rows) if found.subject else None,
-        has_test="test" in {*parts.tolist(), *_known(path).parts},
+        has_test="test" in {*parts.tolist(), *known.parts},
         erased_classes=frozenset(range(len(classes))) - trained if (path / MARK).exists() else frozenset(),
     )
 

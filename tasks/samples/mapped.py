@@ -73,11 +73,6 @@ class Mapped:
         """``(N, C, H, W)``."""
         return (len(self._rows), *self._file.shape[1:])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images."""
-        return len(self._rows) * int(np.prod(self._file.shape[1:]))
-
     @overload
     def __getitem__(self, key: int) -> NDArray[np.uint8]: ...
     @overload
