@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.erasure_facts import Sample
 
@@ -51,14 +52,27 @@ def parquet_rows(path: Path) -> list[bytes | None]:
 
 
 def read_split(folder: Path) -> tuple[list[str], set[bytes]]:
-    """Ids and pixels of what the stages see; nothing if it is being made again."""
+    """Ids of what the stages see, and pixels of all that lies in shards; nothing while they are made."""
     try:
         with (folder / "samples.csv").open(newline="", encoding="utf-8") as file:
             ids = [row["sample_id"] for row in csv.DictReader(file)]
-        images = np.load(folder / "images.npy", allow_pickle=False)
+        images = read_shards(folder)
     except (OSError, ValueError, KeyError, EOFError):
         return [], set()
-    return ids, {image.tobytes() for image in images}
+    return ids, {image.tobytes() for image in images if image.any()}
+
+
+def read_shards(folder: Path) -> NDArray[np.uint8]:
+    """All slots of a split, ``uint8 [M, C, H, W]``; those of nobody are zeros."""
+    shards = [np.load(path, allow_pickle=False) for path in sorted((folder / "images").glob("*.npy"))]
+    return np.concatenate(shards)
+
+
+def read_images(folder: Path) -> dict[str, bytes]:
+    """Pixels of the samples of a split, by their ids."""
+    images = read_shards(folder)
+    with (folder / "images/slots.csv").open(newline="", encoding="utf-8") as file:
+        return {row["sample_id"]: images[int(row["slot"])].tobytes() for row in csv.DictReader(file)}
 
 
 def tensor_digest(data: bytes) -> str | None:

@@ -18,9 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.erasure_decoders import read_split
+from bench.erasure_decoders import read_images, read_split
 from bench.erasure_effects import Fault, Outcome, dvc, in_child
 from bench.erasure_facts import Trained, Violation
 from bench.erasure_oracle import Oracle
@@ -141,7 +139,7 @@ class Scene:
                 function(params)
             inputs = {
                 f"data/split/{name}": content_digest(Path("data/split", name))
-                for name in ("images.npy", "samples.csv")
+                for name in ("images", "samples.csv")
             }
             write_json(
                 Path("data", stage, "run.json"), {"run": uuid.uuid4().hex, "inputs": inputs, "outputs": {}}
@@ -245,13 +243,13 @@ def seen_by(stage: str) -> Trained:
     """What the model of a stage was trained on, as its manifest says."""
     weights = json.loads(Path("data", stage, "weights.json").read_text())["sha256"]
     ids, _ = read_split(Path("data/split"))
-    images = np.load("data/split/images.npy")
+    images = read_images(Path("data/split"))
     with Path("data/split/manifest.csv").open(newline="") as file:
         rows = {row["sample_id"]: row for row in csv.DictReader(file)}
     role = next(name for name in ("role", "roles") if name in next(iter(rows.values())))
     seen = {"retain", "val"} | ({"forget"} if stage == "train" else set())
     numbers = [number for number, each in enumerate(ids) if rows[each][role] in seen]
-    pixels = frozenset(images[number].tobytes() for number in numbers)
+    pixels = frozenset(images[ids[number]] for number in numbers)
     return Trained(weights, frozenset(ids[number] for number in numbers), pixels)
 
 

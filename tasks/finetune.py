@@ -16,7 +16,7 @@ from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
 
 READS = (
-    "data/split/images.npy",
+    "data/split/images",
     "data/split/manifest.csv",
     "data/split/classes.json",
     "data/unlearn/weights.safetensors",

@@ -10,7 +10,7 @@ from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
 from tasks.train import train_from_scratch
 
-READS = ("data/split/images.npy", "data/split/manifest.csv", "data/split/classes.json", "data/pretrained")
+READS = ("data/split/images", "data/split/manifest.csv", "data/split/classes.json", "data/pretrained")
 
 
 def retrain(params: Params, on_epoch: OnEpoch = ignore) -> dict[str, float]:

@@ -71,7 +71,8 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     write_copies(image_set.sample_ids, same, alike, SPLIT)
     write_subjects(image_set.sample_ids, image_set.subjects, keys, SPLIT)
     write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
-    LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes).write()
+    made = LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes)
+    made.write(shard=int(section.shard_mib * 2**20))
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)
     if not image_set.has_test:

@@ -28,7 +28,7 @@ from tasks import journal
 from tasks.core import checked, git, processes
 from tasks.core.dvc_failure import BUSY
 from tasks.core.errors import BusyError, ExpungeError
-from tasks.core.files import clear_parts, content_digest, digest, only_writer, write_json
+from tasks.core.files import clear_parts, content_digest, only_writer, write_json
 from tasks.core.params import Params, Runtime, in_use, load
 
 BAD_INPUT = 2
@@ -123,7 +123,7 @@ class Stage:
             inputs = {path: content_digest(Path(path)) for path in reads if Path(path).exists()}
             for path, md5 in inputs.items():
                 run.dataset(path, path, md5, "input")
-            outputs = {str(path): digest(path) for path in self._outputs()}
+            outputs = {str(path): content_digest(path) for path in self._outputs()}
             run.tags({f"dvc.out.{path}": md5 for path, md5 in outputs.items()})
             run.tags({f"dvc.in.{path}": md5 for path, md5 in inputs.items()})
             self._record_files(run)
@@ -144,9 +144,10 @@ class Stage:
             )
 
     def _outputs(self) -> list[Path]:
-        """Files that the stage wrote; DVC keeps a ``.gitignore`` beside them."""
-        files = (path for path in self.folder.iterdir() if path.is_file() and path.name[0] != ".")
-        return sorted(path for path in files if path.name != "run.json")
+        """Files and folders that the stage wrote; DVC keeps a ``.gitignore`` beside them."""
+        return sorted(
+            path for path in self.folder.iterdir() if path.name[0] != "." and path.name != "run.json"
+        )
 
     def _record_files(self, run: journal.Journal) -> None:
         for path in self._outputs():

@@ -21,7 +21,7 @@ from tasks.stage import Stage
 
 BASE = Path("data/base")
 READS = (
-    "data/split/images.npy",
+    "data/split/images",
     "data/split/samples.csv",
     "data/split/classes.json",
     str(BASE),

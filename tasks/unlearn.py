@@ -17,7 +17,7 @@ from tasks.samples.manifest import load_roles
 from tasks.stage import Stage
 
 READS = (
-    "data/split/images.npy",
+    "data/split/images",
     "data/split/manifest.csv",
     "data/split/classes.json",
     "data/train/weights.safetensors",

@@ -78,7 +78,8 @@ class Made:
     def split(self, *ids: str) -> None:
         self.write("data/split/samples.csv", "\n".join(["sample_id", *ids, ""]).encode())
         rows = [np.frombuffer(self.facts.samples[each].pixels, np.uint8).reshape(1, 8, 8) for each in ids]
-        np.save(self.root / "data/split/images.npy", np.stack(rows))
+        self.write("data/split/images/slots.csv", b"")
+        np.save(self.root / "data/split/images/00000.npy", np.stack(rows))
 
     def base(self, value: float = 1.0) -> None:
         head = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()

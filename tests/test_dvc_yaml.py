@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,20 @@ def test_the_inputs_that_a_stage_records_are_its_deps(stage: str) -> None:
 
 
 def test_what_split_leaves_is_known_to_whoever_mends_it() -> None:
-    outs = {*STAGES["split"]["outs"], *STAGES["split"]["metrics"]}
-    assert set(map(str, SPLIT_OUTPUTS)) == outs
+    assert set(map(str, SPLIT_OUTPUTS)) == set(outs_of("split"))
+
+
+def test_git_ignores_every_output_so_that_dvc_changes_no_file_of_git() -> None:
+    outs = [out.partition("${")[0] for stage in STAGES for out in outs_of(stage)]
+    done = subprocess.run(
+        ["git", "check-ignore", *outs], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == outs
+
+
+def outs_of(stage: str) -> list[str]:
+    listed = [out for kind in ("outs", "metrics", "plots") for out in STAGES[stage].get(kind, ())]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
 
 
 def test_the_source_that_is_shipped_is_what_stage_sample_makes() -> None:

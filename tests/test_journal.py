@@ -64,7 +64,7 @@ def test_every_kind_of_entry_is_on_disk_before_the_run_ends(tmp_path: Path) -> N
         run.params({"train.recipe.lr": 0.1, "train.model": "grey_cnn", "train.recipe.compile": False})
         run.tags({"git.commit": "abc"})
         run.metrics({"train/loss": 0.5}, step=3)
-        run.dataset("data/split/images.npy", "data/split/images.npy", "d41d8", "input")
+        run.dataset("data/split/images", "data/split/images", "d41d8", "input")
         run.artifact(tmp_path / "loss.png", "figures")
         run.model(tmp_path)
         for name in ("loss.png", "weights.safetensors", "weights.json"):
@@ -230,7 +230,7 @@ def test_runs_whose_outputs_lie_in_the_workspace_are_noted_and_damaged_files_pas
     tmp_path: Path,
 ) -> None:
     content = {
-        "split": '{"run": "s", "inputs": {"data/raw": "1"}, "outputs": {"data/split/images.npy": "2"}}',
+        "split": '{"run": "s", "inputs": {"data/raw": "1"}, "outputs": {"data/split/images": "2"}}',
         "train": '{"run": "t"}',
         "mia": '{"run": ',
         "report": '["run"]',
@@ -244,7 +244,7 @@ def test_runs_whose_outputs_lie_in_the_workspace_are_noted_and_damaged_files_pas
             "split": {
                 "run": "s",
                 "inputs": {"data/raw": "1"},
-                "outputs": {"data/split/images.npy": "2"},
+                "outputs": {"data/split/images": "2"},
             },
             "train": {"run": "t", "inputs": {}, "outputs": {}},
         }

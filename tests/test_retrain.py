@@ -8,6 +8,7 @@ import pytest
 
 from tasks.retrain import retrain
 from tasks.samples.manifest import load_split
+from tasks.samples.shards import write_shards
 from tasks.train import train
 from tests import small_split
 from tests.small_split import OUTPUTS, digest, parameters
@@ -50,7 +51,7 @@ def test_it_is_the_original_recipe_on_fewer_samples() -> None:
         split.samples.labels[kept],
     )
     type(split.samples)(*columns, split.samples.parts[kept]).write(Path("data/split/samples.csv"))
-    np.save("data/split/images.npy", split.images[kept])
+    write_shards(split.images[kept], columns[0], Path("data/split/images"), 1000)
     train(params)
     assert digest("train") == digest("retrain")
 

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -170,13 +170,18 @@ def content_digest(path: Path) -> str:
 
     A folder's is the MD5 of the sorted JSON list of its files' MD5s and paths, with ``.dir`` after it.
     """
-    if path.is_file():
-        return digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    entries = sorted(
-        ({"md5": digest(file), "relpath": file.relative_to(path).as_posix()} for file in files),
-        key=lambda entry: entry["relpath"],
-    )
+    return digest(path) if path.is_file() else folder_digest(file_digests(path))
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """MD5 of every file below a folder, by its path below that, but for what Python compiles."""
+    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return {file.relative_to(folder).as_posix(): digest(file) for file in files}
+
+
+def folder_digest(files: Mapping[str, str]) -> str:
+    """MD5 that DVC records for a folder, of the MD5s of its files by path, with ``.dir`` after it."""
+    entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
     listing = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
 

@@ -27,6 +27,7 @@ from tasks.requests.standing import Row
 from tasks.requests.suppression import fingerprint
 from tasks.samples.manifest import SplitSamples, load_samples
 from tasks.samples.pictures import hexes, read_pictures
+from tasks.samples.shards import FOLDER as IMAGES
 from tasks.samples.table import SPLIT
 
 
@@ -48,7 +49,7 @@ class _Looks:
 
     @classmethod
     def read(cls) -> _Looks | None:
-        if not (SPLIT / "images.npy").exists():
+        if not (SPLIT / IMAGES).exists():
             return None
         split = load_samples(mmap=True)
         pictures = hexes(read_pictures(SPLIT, len(split.samples)))

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,20 +20,23 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.core.errors import RESTORE_LOCK, ExpungeError
-from tasks.core.files import content_digest, write_whole
+from tasks.core.files import digest, file_digests, folder_digest, write_whole
 from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
 from tasks.erasure.stores.dvc import bare
-from tasks.samples.table import COPIES_HEAD, SUBJECTS_HEAD
+from tasks.samples.shards import FOLDER as IMAGES
+from tasks.samples.shards import shards_with
+from tasks.samples.table import COPIES_HEAD, SPLIT, SUBJECTS_HEAD
 
 PER_SAMPLE = frozenset(
     {
-        "images.npy", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
+        "images.npy", "images", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
         "logits.npy", "losses.csv", "verdict.json", "weights.safetensors",
     }
 )  # fmt: skip
 """Names of outputs that hold something of every sample, or know all of them.
 
+``images`` is a folder of shards, and counts in that of a split alone; earlier versions had ``images.npy``.
 ``verdict.json`` of stage ``audit`` does no longer; earlier versions kept a score of each member in it.
 """
 
@@ -45,6 +48,8 @@ EMPTY = frozenset(
 
 OWN_STAGE = re.compile(r"-m\s+tasks\.\w")
 """What the command of a stage of the project's own has in it, however it is wrapped."""
+
+FilesOf = Callable[[str], Mapping[str, str] | None]
 
 WORKSPACE = "workspace"
 RUN_CACHE = "run cache"
@@ -94,6 +99,16 @@ class _Run:
         except (AttributeError, KeyError, TypeError):
             raise ExpungeError(f"stage {stage} in dvc.lock is damaged; {RESTORE_LOCK}") from None
 
+    def with_shards(self, files_of: FilesOf) -> _Run:
+        """Return it with the shards of images among its outputs, beside the folder that they lie in."""
+        shards = (
+            (f"{path}/{name}", each)
+            for path, md5 in self.outs
+            if _is_shards(path) and md5.endswith(".dir")
+            for name, each in (files_of(md5) or {}).items()
+        )
+        return replace(self, outs=(*self.outs, *shards))
+
     @property
     def read(self) -> frozenset[str]:
         """MD5s of its inputs."""
@@ -141,6 +156,7 @@ class Lineage:
         pointers: Pointers,
         run_caches: Mapping[str, Mapping[str, bytes]],
         *,
+        files_of: FilesOf = lambda _: None,
         private: str | None = None,
     ) -> Lineage:
         """Read ``dvc.lock`` of the working tree and all commits, and sort the entries of run caches.
@@ -154,6 +170,8 @@ class Lineage:
             Path of the source, below the root.
         run_caches
             Entries of each store by their path in it, see :meth:`tasks.erasure.stores.dvc.Objects.runs`.
+        files_of
+            Returns MD5 by path of the files in the list of a folder, or ``None`` if nobody has it.
         private
             The store that no other project writes to: what it alone has was made here.
 
@@ -162,14 +180,16 @@ class Lineage:
         ExpungeError
             If ``dvc.lock`` of the working tree or Git cannot be read.
         """
-        found = cls(list(_of_locks(_locks(root))))
+        found = cls([run.with_shards(files_of) for run in _of_locks(_locks(root))])
         commands = {run.cmd for run in found.runs}
         paths = {path for run in found.runs for path, _ in run.outs}
         own = {md5 for run in found.runs for md5 in run.made}
         own |= {bare(pointer.md5) for pointer in pointers.of(source)}
         own |= {bare(md5) for run in found.runs for path, md5 in run.deps if _tells_of(path, source)}
         pending = {
-            (store, path): run for store, texts in run_caches.items() for path, run in _of_run_cache(texts)
+            (store, path): run.with_shards(files_of)
+            for store, texts in run_caches.items()
+            for path, run in _of_run_cache(texts)
         }
         shared = {path for store, path in pending if store != private}
 
@@ -235,7 +255,7 @@ class Lineage:
                 for run in self.runs
                 if not tainted.isdisjoint(run.read | run.made)
                 for path, md5 in run.outs
-                if md5 and PurePosixPath(path).name in PER_SAMPLE and bare(md5) not in kept
+                if md5 and _is_per_sample(path) and bare(md5) not in kept
             ]
             reached = {bare(md5) for _, _, md5 in found}
             if reached <= tainted:
@@ -254,11 +274,37 @@ def current_outs(root: Path, stage: str) -> set[str]:
     path = root / "dvc.lock"
     locks = [((WORKSPACE,), path.read_bytes())] if path.exists() else []
     outs = [out for run in _of_locks(locks) if run.stage == stage for out in run.outs]
-    return {bare(md5) for name, md5 in outs if md5 and _lies_there(root / name, md5)}
+    return {each for name, md5 in outs if md5 for each in _there(root / name, md5)}
 
 
-def _lies_there(path: Path, md5: str) -> bool:
-    return path.exists() and content_digest(path) == md5
+def staying_shards(root: Path, sample_ids: Collection[str]) -> set[str]:
+    """MD5s of the shards in the working tree that hold none of the samples: they stay when these leave."""
+    folder = root / SPLIT / IMAGES
+    try:
+        going = shards_with(sample_ids, folder)
+    except ExpungeError:
+        return set()
+    return {md5 for name, md5 in file_digests(folder).items() if name.endswith(".npy") and name not in going}
+
+
+def _there(path: Path, md5: str) -> set[str]:
+    """MD5 of a file or a folder, with those of all files in it, if it lies there as it is recorded."""
+    if not path.exists():
+        return set()
+    files = file_digests(path) if path.is_dir() else {}
+    now = folder_digest(files) if path.is_dir() else digest(path)
+    return {bare(md5), *files.values()} if now == md5 else set()
+
+
+def _is_shards(path: str) -> bool:
+    return PurePosixPath(path).parts[-2:] == (SPLIT.name, IMAGES)
+
+
+def _is_per_sample(path: str) -> bool:
+    place = PurePosixPath(path)
+    if place.name == IMAGES or place.parent.name == IMAGES:
+        return _is_shards(path) or _is_shards(str(place.parent))
+    return place.name in PER_SAMPLE
 
 
 def _tells_of(path: str, source: str) -> bool:

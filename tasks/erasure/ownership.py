@@ -55,6 +55,7 @@ class Ownership:
     planned: Collection[str] = ()
     pointers: Pointers = field(init=False)
     lineage: Lineage = field(init=False)
+    _lists_read: dict[str, dict[str, str] | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.pointers = read_pointers(self.root)
@@ -67,11 +68,18 @@ class Ownership:
         cache = next((store for store in self.stores if isinstance(store, DvcCache)), None)
         self._private = cache if complete and cache is not None and cache.private else None
         private = self._private.name if self._private else None
-        self.lineage = Lineage.read(self.root, self.source, self.pointers, run_caches, private=private)
+        self.lineage = Lineage.read(
+            self.root, self.source, self.pointers, run_caches, files_of=self.files_of, private=private
+        )
         self.planned = {bare(md5) for md5 in self.planned}
 
     def files_of(self, md5: str) -> dict[str, str] | None:
         """MD5 by path of the files in a list, from whatever store has it; ``None`` if none has."""
+        if md5 not in self._lists_read:
+            self._lists_read[md5] = self._read_list(md5)
+        return self._lists_read[md5]
+
+    def _read_list(self, md5: str) -> dict[str, str] | None:
         for store in self.stores:
             with suppress(FileNotFoundError, ValueError, ExpungeError, OSError):
                 return store.files_of(md5)
@@ -245,7 +253,9 @@ class Ownership:
         return any(
             md5 in store.scans.lists[each].values()
             for each in store.present
-            if each in store.scans.lists and not self._is_own_list(each, store)
+            if each in store.scans.lists
+            and bare(each) not in self.lineage.outs
+            and not self._is_own_list(each, store)
         )
 
     def _below_source(self, pointer: Pointer, name: str) -> str | None:

@@ -109,8 +109,8 @@ class Purge:
         """List by name what a purge would take, make again or leave; nothing is changed."""
         wanted = of_data(requests, self.desk, self.params.split).sought
         images = self._source()
-        named = {name for request in requests for name in self._references(request, images).values()}
-        found = [Detail(SOURCE, name, Outcome.DELETED, "by id") for name in sorted(named)]
+        named = {n: ref for request in requests for n, ref in self._references(request, images).items()}
+        found = [Detail(SOURCE, ref, Outcome.DELETED, "by id") for ref in sorted(set(named.values()))]
         objects = self.places.objects(self.account.scans)
         hits = {store.name: self.account.search(store, wanted)[0] for store in objects}
         ownership = Ownership(self.root, self._path, wanted, objects)
@@ -121,7 +121,8 @@ class Purge:
         for other in self.places.others():
             found += [self.places.fate(other, hit) for hit in self.account.search(other, wanted)[0]]
         void = {bare(each.item) for each in found if each.outcome is Outcome.DELETED}
-        for output in ownership.lineage.void_outputs(void | self._named_lists(found), self._kept()):
+        kept = self._kept() | lineage.staying_shards(self.root, named)
+        for output in ownership.lineage.void_outputs(void | self._named_lists(found), kept):
             if bare(output.md5) not in void:
                 fate = ownership.fate_of_output(output.md5)
                 found.append(Detail("DVC", f"{output.path} ({output.md5})", fate[0], "by lineage"))

@@ -26,7 +26,7 @@ TRAINED = Path("data/train")
 SPLIT_OUTPUTS = tuple(
     SPLIT / name
     for name in (
-        "images.npy", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
+        "images", "pictures.npy", "copies.csv", "subjects.csv", "samples.csv", "manifest.csv",
         "classes.json", "rows.json", "run.json", "metrics.json",
     )
 )  # fmt: skip
@@ -141,7 +141,7 @@ def adoptable() -> str:
         If it was trained on another split than the one that lies there.
     """
     made = read_json(TRAINED / "run.json")
-    for name in ("images.npy", "samples.csv"):
+    for name in ("images", "samples.csv"):
         path = SPLIT / name
         if made.get("inputs", {}).get(str(path)) != content_digest(path):
             raise ExpungeError(

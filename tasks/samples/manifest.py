@@ -1,6 +1,7 @@
 """The files of a split: images, the table of samples, the manifest of roles, the class names.
 
-Row i is the same sample in all of them. ``samples.csv`` does not depend on the forget set,
+Row i is the same sample in all tables, and in what :func:`load_split` returns; where its image lies in the
+shards stands in :mod:`tasks.samples.shards`. ``samples.csv`` does not depend on the forget set,
 ``manifest.csv`` does: a stage that must not depend on the forget set uses :func:`load_samples`.
 """
 
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import RESTORE, ExpungeError
-from tasks.core.files import write_json, write_text, write_whole
-from tasks.samples import mapped
-from tasks.samples.mapped import Images, Mapped, write_array
+from tasks.core.files import write_json, write_text
+from tasks.samples.mapped import Images
+from tasks.samples.shards import FOLDER as IMAGES
+from tasks.samples.shards import read_shards, write_shards
 from tasks.samples.table import SPLIT, header, read_classes, read_table
 
 Columns = tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64], NDArray[np.str_]]
@@ -142,10 +144,17 @@ class LoadedSplit:
     manifest: Manifest
     classes: tuple[str, ...]
 
-    def write(self, folder: Path = SPLIT) -> None:
-        """Write every file whole, the largest first: a full disk leaves what was there."""
-        with write_whole(folder / "images.npy") as file:
-            write_array(self.images, file)
+    def write(self, folder: Path = SPLIT, *, shard: int = 2**24) -> None:
+        """Write every file whole, the largest first; tables that the images no longer fit are never left.
+
+        Parameters
+        ----------
+        shard
+            Bytes of pixels in a shard.
+        """
+        for name in ("samples.csv", "manifest.csv"):
+            (folder / name).unlink(missing_ok=True)
+        write_shards(self.images, self.samples.sample_ids, folder / IMAGES, shard)
         self.samples.write(folder / "samples.csv")
         self.manifest.write(folder / "manifest.csv")
         write_json(folder / "classes.json", list(self.classes))
@@ -166,14 +175,14 @@ def load_samples(folder: Path = SPLIT, *, mmap: bool = False) -> SplitSamples:
     """
     samples = Samples.read(folder / "samples.csv")
     classes = _classes(folder, samples, "samples.csv")
-    return SplitSamples(_read_images(folder / "images.npy", len(samples), mmap=mmap), samples, classes)
+    return SplitSamples(read_shards(folder / IMAGES, samples.sample_ids, mmap=mmap), samples, classes)
 
 
 def load_roles(folder: Path = SPLIT, *, mmap: bool = False) -> SplitRoles:
     """Load images, manifest and class names; parameters and errors as :func:`load_samples`."""
     manifest = Manifest.read(folder / "manifest.csv")
     classes = _classes(folder, manifest, "manifest.csv")
-    return SplitRoles(_read_images(folder / "images.npy", len(manifest), mmap=mmap), manifest, classes)
+    return SplitRoles(read_shards(folder / IMAGES, manifest.sample_ids, mmap=mmap), manifest, classes)
 
 
 def load_split(folder: Path = SPLIT, *, mmap: bool = False) -> LoadedSplit:
@@ -188,28 +197,6 @@ def load_split(folder: Path = SPLIT, *, mmap: bool = False) -> LoadedSplit:
     ):
         raise ExpungeError(f"{folder}: samples.csv and manifest.csv are of different splits; {RESTORE}")
     return LoadedSplit(loaded.images, samples, manifest, loaded.classes)
-
-
-def _read_images(path: Path, rows: int, *, mmap: bool) -> Images:
-    try:
-        images = _array(path, mmap=mmap or path.stat().st_size > mapped.IN_MEMORY)
-    except FileNotFoundError:
-        raise ExpungeError(f"{path} is missing; run the stage that writes it: dvc repro split") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ExpungeError(f"{path} is damaged ({error}); {RESTORE}") from None
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ExpungeError(f"{path} holds no uint8 [N, C, H, W] array; {RESTORE}")
-    if len(images) != rows:
-        raise ExpungeError(f"{path} holds {len(images)} images, the table beside it {rows} rows; {RESTORE}")
-    return images
-
-
-def _array(path: Path, *, mmap: bool) -> Images:
-    if mmap:
-        return Mapped.of_array(path)
-    with path.open("rb") as file:  # np.load would also open archives and pickles
-        array: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
-    return array
 
 
 def _classes(folder: Path, table: _Table, name: str) -> tuple[str, ...]:

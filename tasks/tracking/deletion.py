@@ -263,6 +263,6 @@ def _void_weights(tags: Mapping[str, str], weights: Collection[str]) -> str | No
 def _void_file(run: Run, inputs: Collection[str]) -> str | None:
     """Why a run's files are void: the first of its inputs and outputs that is."""
     for tag, value in sorted(run.data.tags.items()):
-        if tag.startswith(("dvc.in.", "dvc.out.")) and value in inputs:
+        if tag.startswith(("dvc.in.", "dvc.out.")) and value.removesuffix(".dir") in inputs:
             return f"{tag} is {value}"
     return None

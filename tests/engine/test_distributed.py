@@ -21,7 +21,8 @@ from safetensors.numpy import load_file
 from tasks.core.params import Params, read_yaml, validate
 from tasks.finetune import finetune
 from tasks.retrain import retrain
-from tasks.samples.manifest import LoadedSplit, Manifest, Samples
+from tasks.samples.manifest import LoadedSplit, Manifest, Samples, load_samples
+from tasks.samples.shards import write_shards
 from tasks.train import train
 from tasks.unlearn import unlearn
 from tests import small_split, tiny
@@ -212,9 +213,9 @@ def test_what_goes_wrong_in_all_is_told_once(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_more_processes_than_pairs_of_images_are_refused(tmp_path: Path) -> None:
     write(tmp_path, values(processes=2))
-    small = np.load("data/split/images.npy"), Path("data/split/samples.csv").read_text().splitlines()
-    np.save("data/split/images.npy", small[0][:13])
-    rows = [small[1][0], *(row.rsplit(",", 1)[0] + ",val" for row in small[1][1:14])]
+    split, lines = load_samples(), Path("data/split/samples.csv").read_text().splitlines()
+    write_shards(split.images[:13], split.samples.sample_ids[:13], Path("data/split/images"), 10**6)
+    rows = [lines[0], *(row.rsplit(",", 1)[0] + ",val" for row in lines[1:14])]
     for number in (1, 2, 3):
         rows[number] = rows[number].rsplit(",", 1)[0] + ",train"
     Path("data/split/samples.csv").write_text("\n".join(rows) + "\n")

@@ -18,8 +18,8 @@ from tasks.engine.resumable import _digest
 from tasks.engine.training import fit
 from tasks.engine.weights import tensor_digest
 from tasks.methods import METHODS, Sets
-from tasks.samples.mapped import Mapped
 from tests import tiny
+from tests.samples.building import in_files
 
 ROLES = np.array(["retain", "forget", "val", "test", "retain", "retain"])
 CPU = torch.device("cpu")
@@ -30,9 +30,8 @@ def both(tmp_path: Path) -> tuple[Groups, Groups]:
     """The same images in memory and in a file."""
     digits = tiny.digits()
     images: NDArray[np.uint8] = digits.images[:600].numpy()
-    np.save(tmp_path / "images.npy", images)
     labels, names = digits.labels[:600].numpy(), np.tile(ROLES, 100)
-    of_file = Mapped.of_array(tmp_path / "images.npy")
+    of_file = in_files(images, tmp_path, each=250)
     return Groups(images, labels, names), Groups(of_file, labels, names)
 
 

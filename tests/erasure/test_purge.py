@@ -212,7 +212,8 @@ def test_only_the_erased_leaves_and_a_clone_gets_all_that_stays(project: Project
         objects = {"".join(Path(path).parts[-2:]) for path in gone}
         assert list_of_old in objects
         assert hashlib.md5(erased).hexdigest() in objects
-        assert len(objects) == 7  # the image, the folder's list, images.npy, pictures.npy and three tables
+        # the image, the folder's list, a shard with slots and their list, pictures.npy and three tables
+        assert len(objects) == 9
     assert outcomes(checklist, "DVC cache") == outcomes(checklist, "DVC remote store") == {Outcome.DELETED}
     assert outcomes(checklist, "all stores") == {Outcome.KEPT_SHARED}  # the twin
     assert outcomes(checklist, "Git history") == {Outcome.NOT_APPLICABLE}
@@ -525,7 +526,7 @@ def test_a_twin_that_stays_is_no_trace(project: Project) -> None:
     """The new split holds the twin's pixels; a copy of the array that holds both goes by lineage."""
     request = project.promoted(GONE)
     project.purge().carry_out([request])
-    new = digest(Path("data/split/images.npy"))
+    new = digest(Path("data/split/images/00000.npy"))
     assert DvcCache(project.root).has(new)
     key = project.keys.load(request.id)
     held = {reference(key, "id", name) for name in Catalogue.load().sources}
@@ -620,7 +621,7 @@ def test_what_killed_processes_left_half_written_goes(project: Project) -> None:
 
 def test_what_a_user_put_into_data_stays_even_if_it_is_the_same_as_an_output(project: Project) -> None:
     Path("data/mine").mkdir()
-    shutil.copy("data/split/images.npy", "data/mine/images.npy")
+    shutil.copy("data/split/images/00000.npy", "data/mine/images.npy")
     request = project.promoted(OTHER)
     checklist = project.purge().carry_out([request])
     assert Path("data/mine/images.npy").exists()

@@ -38,7 +38,7 @@ CASES = {
         "unlearn", flip_a_bit, "data/train/weights.safetensors",
         "weights.safetensors is damaged: its tensors do not have the recorded SHA-256; ",
     ),
-    "half of the images": Case("train", halve, "data/split/images.npy", "images.npy is damaged"),
+    "half of the images": Case("train", halve, "data/split/images/00000.npy", "00000.npy is damaged"),
     "half of the manifest": Case("mia", halve, "data/split/manifest.csv", "manifest.csv, line "),
     "half of the logits": Case("mia", halve, "data/retrain/logits.npy", "retrain/logits.npy is damaged"),
     "half of the figures": Case("report", halve, "data/mia/models.json", "models.json is not valid JSON"),

@@ -57,7 +57,7 @@ def test_a_source_of_ones_own_and_the_embedded_images_themselves_work_beside_the
     first = shipped.contents("split")
     shipped.change({"split.path": EMBEDDED})
     shipped.dvc("repro", "split")
-    names = {"data/split/images.npy", "data/split/manifest.csv", "data/split/samples.csv"}
+    names = {"data/split/images/00000.npy", "data/split/manifest.csv", "data/split/samples.csv"}
     assert {name: shipped.contents("split")[name] for name in names} == {name: first[name] for name in names}
 
 

@@ -113,7 +113,7 @@ def test_the_model_in_production_answers_behind_mlflows_own_server(
     made_elsewhere(project)
     told = json.loads(expunge(project, "adopt", "../w.pt", "--trained-on-all", "--by", "ada", "--json"))
     assert told["version"] == "1"
-    images = np.load(project.root / "data/split/images.npy")[:7]
+    images = np.load(project.root / "data/split/images/00000.npy")[:7]
     (project.root / "mine/net.py").write_text("raise RuntimeError\n")
     (project.root / "tasks").rename(tmp_path / "tasks-elsewhere")
     with served(project, tmp_path / "away") as address:

@@ -35,7 +35,7 @@ def run_stages(target: str, tags: Mapping[str, str]) -> str:
             function(params)
         inputs = {
             f"data/split/{name}": content_digest(Path("data/split", name))
-            for name in ("images.npy", "samples.csv")
+            for name in ("images", "samples.csv")
         }
         write_json(
             Path("data", stage, "run.json"), {"run": uuid.uuid4().hex, "inputs": inputs, "outputs": {}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_colleagues_dvc_is_no_failure_however_long_it_takes(
     for _ in range(4):
         (problem,) = checkout.process(busy)
         assert problem.endswith("waits: another command of DVC is at work here")
-    (checkout.root / "data/split/images.npy").unlink()
+    shutil.rmtree(checkout.root / "data/split/images")
     waits = checkout.process(busy)
     assert waits[0].startswith("data/split is incomplete and waits to be made again: another command of DVC")
     assert "failed" not in checkout.kinds(request)

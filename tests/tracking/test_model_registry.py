@@ -47,7 +47,7 @@ def make(root: Path, stage: str, *, seed: int, reads: str, tracking: Tracking = 
     sha256 = read_json(folder / "weights.json")["sha256"]
     with journal.record(stage, tracking, root) as run:
         run.params({"seed": seed})
-        run.tags({"dvc.in.data/split/images.npy": reads})
+        run.tags({"dvc.in.data/split/images": f"{reads}.dir"})
         run.model(folder)
         run.tags({"weights.sha256": sha256})
     send(root)
@@ -123,7 +123,7 @@ def test_a_models_life_from_its_run_to_its_last_byte(
             ("artifacts", f"{mia['run_id']}/tables/losses.csv"),
             ("artifacts", f"{mia['run_id']}/tables/verdict.json"),
         ]
-        assert there[0].why == there[1].why == f"dvc.in.data/split/images.npy is {VOID}"
+        assert there[0].why == there[1].why == f"dvc.in.data/split/images is {VOID}.dir"
         assert there[2].why == f"dvc.out.data/mia/losses.csv is {VOID}"
         assert holders(folder, old)
         deletion(models).delete(there)
@@ -210,7 +210,7 @@ def test_what_a_user_marked_as_deleted_in_mlflow_still_has_its_files_and_is_foun
 
 def test_what_another_project_recorded_is_found_and_stays(root: Path, client: MlflowClient) -> None:
     experiment = client.create_experiment("of somebody else")
-    tags = {"dvc.in.data/split/images.npy": VOID}
+    tags = {"dvc.in.data/split/images": f"{VOID}.dir"}
     others = client.create_run(experiment, tags=tags).info
     namesake = client.create_run(experiment, tags={**tags, "expunge.run": "a" * 32}).info
     (root / "losses.csv").write_text("theirs")

@@ -89,7 +89,7 @@ def test_a_server_that_is_down_costs_no_time_and_gets_everything_later(
     with journal.record("train", tracking, root) as run:
         run.params({"a": 1})
         run.metrics({"loss": 0.5, "nan": float("nan")}, step=1)
-        run.dataset("images", "data/split/images.npy", "d41d8", "input")
+        run.dataset("images", "data/split/images", "d41d8", "input")
         run.artifact(root / "table.csv", "tables")
     assert time.monotonic() - began < tracking.timeout
     assert flush(root, timeout=60) == WAITS
