@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.errors import ExpungeError
 from tasks.core.files import write_json
-from tasks.core.params import Params
+from tasks.core.params import Params, Split
 from tasks.datasets import SOURCES
 from tasks.requests.high_water import read_checked
 from tasks.requests.key_folder import open_keys
@@ -22,6 +23,7 @@ from tasks.samples.check import check
 from tasks.samples.copies import find_copies, write_copies
 from tasks.samples.image_set import ImageSet
 from tasks.samples.manifest import LoadedSplit, Manifest, Samples
+from tasks.samples.mapped import Images, Mapped
 from tasks.samples.people import on_both_sides
 from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
@@ -59,6 +61,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     image_set = check(
         SOURCES.get(section.source)(Path(section.path), section), f"{section.source} {section.path}"
     )
+    _refuse_pixels(image_set.images, section)
     kept = erased.kept(image_set.sample_ids, image_set.images, image_set.pictures, keys)
     is_listed, delivered = erased.naming(keys), frozenset(image_set.sample_ids)
     image_set = image_set.subset(kept)
@@ -80,6 +83,14 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     metrics |= _leakage(image_set, alike, parts == "test")
     write_json(SPLIT / "metrics.json", metrics)
     return metrics
+
+
+def _refuse_pixels(images: Images, section: Split) -> None:
+    if section.store == "jpeg" and (not isinstance(images, Mapped) or images.packed() is None):
+        raise ExpungeError(
+            f"params.yaml: split.store is jpeg, but source {section.source} has no files that are decoded; "
+            "set it to pixels"
+        )
 
 
 def _leakage(image_set: ImageSet, alike: Sequence[int], is_test: NDArray[np.bool_]) -> dict[str, float]:

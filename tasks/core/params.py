@@ -136,7 +136,7 @@ class Split(Section):
     ``resize``: side of the square that every image is scaled to; ``fit``: how one gets there that is no
     square. ``background``: what shows through transparency and fills what padding adds. ``bits``: those in
     use of images with 16 bits a value. ``max_megapixels``: above it an image is refused unread.
-    ``shard_mib``: pixels in a file of ``data/split/images``, in MiB.
+    ``store``: how images lie in ``data/split/images``; ``shard_mib``: pixels in a file there, in MiB.
     ``table``, ``root``: of source ``table``, below ``path``. ``label_column``, ``subject``: columns of a
     table; of ``image_folder``, ``subject`` is a table of paths and subjects below ``path``.
     ``val_fraction``, ``test_fraction``: of the images, where the source has no such part of its own.
@@ -154,6 +154,7 @@ class Split(Section):
     background: Annotated[str, Field(pattern=rf"^(#[0-9a-fA-F]{{6}}|{'|'.join(COLOURS)})$")] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     max_megapixels: Annotated[float, Field(gt=0, le=4096)] = 128.0
+    store: Literal["pixels", "jpeg"] = "pixels"
     shard_mib: Annotated[float, Field(gt=0, le=4096)] = 16.0
     seed: Seed = 0
     val_fraction: Fraction = 0.1

@@ -25,7 +25,7 @@ from tasks.erasure import history
 from tasks.erasure.pointers import Pointer, Pointers
 from tasks.erasure.stores.dvc import bare
 from tasks.samples.shards import FOLDER as IMAGES
-from tasks.samples.shards import shards_with
+from tasks.samples.shards import SLOTS, shards_with
 from tasks.samples.table import COPIES_HEAD, SPLIT, SUBJECTS_HEAD
 
 PER_SAMPLE = frozenset(
@@ -284,7 +284,7 @@ def staying_shards(root: Path, sample_ids: Collection[str]) -> set[str]:
         going = shards_with(sample_ids, folder)
     except ExpungeError:
         return set()
-    return {md5 for name, md5 in file_digests(folder).items() if name.endswith(".npy") and name not in going}
+    return {md5 for name, md5 in file_digests(folder).items() if name not in {*going, SLOTS}}
 
 
 def _there(path: Path, md5: str) -> set[str]:

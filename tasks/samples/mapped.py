@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,71 @@ HELD = 16
 """Images between whose reading memory is given back: the system maps up to 2 MiB around each."""
 
 Rows = NDArray[np.int64]
-File = np.memmap[tuple[int, ...], np.dtype[np.uint8]]
+
+
+class File(Protocol):
+    """Images of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(M, C, H, W)``."""
+        ...
+
+    def __len__(self) -> int: ...
+    def read(self, places: Rows) -> NDArray[np.uint8]:
+        """Copy images, ``uint8 [n, C, H, W]``."""
+        ...
+
+    def expect(self, places: Rows) -> None:
+        """Let the system read images ahead."""
+        ...
+
+    def give_back(self) -> None:
+        """Give the memory back that was read into."""
+        ...
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """A file whose images are encoded each for itself."""
+
+    def packed(self, place: int) -> bytes:
+        """Return an image as it is encoded."""
+        ...
+
+
+class Pixels:
+    """The pixels of images in a memory-mapped file, ``uint8 [M, C, H, W]``."""
+
+    def __init__(self, content: np.memmap[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        self.content = content
+        self._map: mmap.mmap = content._mmap  # type: ignore[attr-defined]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(M, C, H, W)``."""
+        return self.content.shape
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def read(self, places: Rows) -> NDArray[np.uint8]:
+        """Copy images, ``uint8 [n, C, H, W]``."""
+        found: NDArray[np.uint8] = np.asarray(self.content)[places]
+        return found
+
+    def expect(self, places: Rows) -> None:
+        """Let the system read images ahead."""
+        size = int(np.prod(self.shape[1:]))
+        offset = self.content.offset % mmap.ALLOCATIONGRANULARITY  # numpy maps from whole pages on
+        for place in places.tolist():
+            begin = (offset + place * size) // mmap.PAGESIZE * mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, begin, offset + (place + 1) * size - begin)
+
+    def give_back(self) -> None:
+        """Give the memory back that was read into."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class Mapped:
@@ -32,7 +96,7 @@ class Mapped:
     Parameters
     ----------
     files
-        Images of each file, ``uint8 [M, C, H, W]``; all but the last hold the same number.
+        All but the last hold the same number of images.
     rows
         ``int64 [N]``, which of them, counted through all files, in which order; None for all.
     """
@@ -47,7 +111,7 @@ class Mapped:
     @classmethod
     def of_bytes(cls, file: BinaryIO, count: int, shape: tuple[int, ...]) -> Mapped:
         """Read a file that holds the pixels of ``count`` images of ``shape`` and nothing else."""
-        return cls([np.memmap(file, np.uint8, "r", shape=(count, *shape))])
+        return cls([Pixels(np.memmap(file, np.uint8, "r", shape=(count, *shape)))])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -67,10 +131,10 @@ class Mapped:
         found = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         for start in range(0, len(rows), HELD):
             numbers, places = self._placed(rows[start : start + HELD])
-            for number in np.unique(numbers):
+            for number in np.unique(numbers).tolist():
                 here = numbers == number
-                found[start : start + HELD][here] = self._files[number][places[here]]
-                _give_back(self._files[number])
+                found[start : start + HELD][here] = self._files[number].read(places[here])
+                self._files[number].give_back()
         one: NDArray[np.uint8] = found[0] if isinstance(key, int | np.integer) else found
         return one
 
@@ -94,26 +158,21 @@ class Mapped:
 
     def expect(self, rows: Rows) -> None:
         """Let the system read images ahead that will be asked for soon."""
-        size = int(np.prod(self.shape[1:]))
-        for number, place in zip(*self._placed(np.sort(self._rows[rows])), strict=True):
-            file = self._files[number]
-            offset = file.offset % mmap.ALLOCATIONGRANULARITY  # numpy maps from whole pages on
-            begin = (offset + place * size) // mmap.PAGESIZE * mmap.PAGESIZE
-            _map(file).madvise(mmap.MADV_WILLNEED, begin, offset + (place + 1) * size - begin)
+        numbers, places = self._placed(np.sort(self._rows[rows]))
+        for number in np.unique(numbers).tolist():
+            self._files[number].expect(places[numbers == number])
+
+    def packed(self) -> Iterator[bytes] | None:
+        """Return the images as their files encode them, in order; None if they lie there as pixels."""
+        if not all(isinstance(file, Packed) for file in self._files):
+            return None
+        step = max(1, len(self._files[0]))
+        files = cast("Sequence[Packed]", self._files)
+        return (files[row // step].packed(row % step) for row in self._rows.tolist())
 
     def _placed(self, rows: Rows) -> tuple[Rows, Rows]:
         """In which file each row is, and in which place there."""
         return np.divmod(rows, max(1, len(self._files[0])))
-
-
-def _map(file: File) -> mmap.mmap:
-    held: mmap.mmap = file._mmap  # type: ignore[attr-defined]
-    return held
-
-
-def _give_back(file: File) -> None:
-    if hasattr(mmap, "MADV_DONTNEED"):
-        _map(file).madvise(mmap.MADV_DONTNEED)
 
 
 Images = NDArray[np.uint8] | Mapped

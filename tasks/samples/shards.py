@@ -12,21 +12,25 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.core import dvc_cache
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import write_text, write_whole
 from tasks.samples import mapped
-from tasks.samples.mapped import File, Images, Mapped, Rows
+from tasks.samples.jpegs import Jpegs, zipped
+from tasks.samples.mapped import File, Images, Mapped, Pixels, Rows, taken
 
 FOLDER = "images"
 """Name of the folder, in that of the split."""
 
 SLOTS = "slots.csv"
 HEAD = ["sample_id", "slot"]
+NPY, ZIP = ".npy", ".zip"
+"""Ends of the names of shards, of pixels and of JPEG files."""
+
 REPEAT = "run the stage that writes it: dvc repro split"
 
 
@@ -79,13 +83,11 @@ def write_shards(images: Images, sample_ids: Sequence[str], folder: Path, size: 
     made = {SLOTS}
     for start in range(0, len(row_of), step):
         rows = row_of[start : start + step]
-        shard = np.zeros((len(rows), *images.shape[1:]), dtype=np.uint8)
-        shard[rows >= 0] = images[rows[rows >= 0]]
-        path = folder / _name(start // step)
-        made.add(path.name)
-        if not _holds(path, shard):
-            with write_whole(path) as file:
-                np.save(file, shard, allow_pickle=False)
+        name, content = _shard(images, rows, start // step)
+        made.add(name)
+        if not _holds(folder / name, content):
+            with write_whole(folder / name) as file:
+                file.write(content)
     for path in folder.iterdir():
         if path.name not in made:
             path.unlink()
@@ -124,13 +126,12 @@ def read_shards(folder: Path, sample_ids: Sequence[str], *, mmap: bool = False) 
             f"{folder / SLOTS} names {len(by_id)} samples, the table beside the images {len(sample_ids)}: "
             f"they are not the same; {RESTORE}"
         )
-    files = [
-        _mapped(path) for path in sorted(folder.glob("*.npy"), key=lambda path: (len(path.name), path.name))
-    ]
+    paths = [path for path in folder.iterdir() if path.suffix in (NPY, ZIP)]
+    files = {path: _opened(path) for path in sorted(paths, key=lambda path: (len(path.name), path.name))}
     _check(files, folder, max(by_id.values()))
     slots = np.array([by_id[name] for name in sample_ids], dtype=np.int64)
-    found = Mapped(files, slots)
-    return found if mmap or sum(file.nbytes for file in files) > mapped.IN_MEMORY else found[:]
+    found = Mapped(list(files.values()), slots)
+    return found if mmap or int(np.prod(found.shape)) > mapped.IN_MEMORY else found[:]
 
 
 def shards_with(sample_ids: Collection[str], folder: Path) -> set[str]:
@@ -141,13 +142,14 @@ def shards_with(sample_ids: Collection[str], folder: Path) -> set[str]:
     ExpungeError
         If a file is missing or damaged.
     """
-    step = len(_mapped(folder / _name(0)))
+    suffix = ZIP if (folder / _name(0, ZIP)).exists() else NPY
+    step = len(_opened(folder / _name(0, suffix)))
     slots = _read_slots(folder / SLOTS)
-    return {_name(slots[name] // step) for name in sample_ids if name in slots}
+    return {_name(slots[name] // step, suffix) for name in sample_ids if name in slots}
 
 
-def _name(number: int) -> str:
-    return f"{number:05}.npy"
+def _name(number: int, suffix: str = NPY) -> str:
+    return f"{number:05}{suffix}"
 
 
 def _slots_before(folder: Path) -> Mapping[str, int]:
@@ -159,35 +161,53 @@ def _slots_before(folder: Path) -> Mapping[str, int]:
     return {}
 
 
-def _holds(path: Path, shard: NDArray[np.uint8]) -> bool:
+def _shard(images: Images, rows: Rows, number: int) -> tuple[str, bytes]:
+    """Name and content of a shard of the given rows of images, of which those below 0 are nobody's."""
+    some = taken(images, rows[rows >= 0])
+    packed = some.packed() if isinstance(some, Mapped) else None
+    if packed is not None:
+        return _name(number, ZIP), zipped(
+            [next(packed) if row >= 0 else b"" for row in rows], images.shape[1:]
+        )
+    shard = np.zeros((len(rows), *images.shape[1:]), dtype=np.uint8)
+    shard[rows >= 0] = some
+    file = io.BytesIO()
+    np.save(file, shard, allow_pickle=False)
+    return _name(number), file.getvalue()
+
+
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        return np.array_equal(_mapped(path), shard)
-    except ExpungeError:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
         return False
 
 
-def _mapped(path: Path) -> File:
+def _opened(path: Path) -> File:
     try:
-        file = np.lib.format.open_memmap(path, mode="r")
+        if path.suffix == ZIP:
+            return Jpegs.of_zip(path)
+        content = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; {REPEAT}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile) as error:
         raise ExpungeError(f"{path} is damaged ({error}); {RESTORE}") from None
-    if file.dtype != np.uint8 or file.ndim != 4:
+    if content.dtype != np.uint8 or content.ndim != 4:
         raise ExpungeError(f"{path} holds no uint8 [N, C, H, W] array; {RESTORE}")
-    return file
+    return Pixels(content)
 
 
-def _check(files: Sequence[File], folder: Path, last: int) -> None:
+def _check(files: Mapping[Path, File], folder: Path, last: int) -> None:
     if not files:
         raise ExpungeError(f"{folder} holds no shards; {REPEAT}")
-    step, shape = len(files[0]), files[0].shape[1:]
-    for number, file in enumerate(files):
+    step, *shape = next(iter(files.values())).shape
+    suffix = next(iter(files)).suffix
+    for number, (path, file) in enumerate(files.items()):
         is_last = number == len(files) - 1
-        fits = Path(str(file.filename)).name == _name(number) and file.shape[1:] == shape
+        fits = path.name == _name(number, suffix) and list(file.shape[1:]) == shape
         if not fits or not (len(file) <= step if is_last else len(file) == step):
-            raise ExpungeError(f"{file.filename} is not of the same split as the shards before it; {RESTORE}")
-    if last >= sum(map(len, files)):
+            raise ExpungeError(f"{path} is not of the same split as the shards before it; {RESTORE}")
+    if last >= sum(map(len, files.values())):
         raise ExpungeError(f"{folder}: shards are missing at the end; {RESTORE}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.samples.mapped import Mapped
+from tasks.samples.mapped import Mapped, Pixels
 
 
 def in_files(images: NDArray[np.uint8], folder: Path, *, each: int) -> Mapped:
@@ -16,5 +16,5 @@ def in_files(images: NDArray[np.uint8], folder: Path, *, each: int) -> Mapped:
     for start in range(0, len(images), each):
         path = folder / f"from-{start}.npy"
         np.save(path, images[start : start + each])
-        files.append(np.lib.format.open_memmap(path, mode="r"))
+        files.append(Pixels(np.lib.format.open_memmap(path, mode="r")))
     return Mapped(files)

@@ -92,12 +92,12 @@ def test_reading_all_of_a_large_file_takes_no_memory(tmp_path: Path) -> None:
     program = f"""
 import resource, numpy as np
 from pathlib import Path
-from tasks.samples.mapped import Mapped, blocks
+from tasks.samples.mapped import Mapped, Pixels, blocks
 path = Path({str(tmp_path / "images.npy")!r})
 file = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(4000, 3, 224, 224))
 file.flush()
 del file
-images = Mapped([np.lib.format.open_memmap(path, mode="r")])
+images = Mapped([Pixels(np.lib.format.open_memmap(path, mode="r"))])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 total = sum(int(block.sum()) for block in blocks(images))
 rng = np.random.default_rng(0)

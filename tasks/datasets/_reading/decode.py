@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tasks.core.errors import ExpungeError
 from tasks.datasets._reading.sink import Sink
 from tasks.datasets._reading.still import Decoding, UnusableImageError, decode, fitted
+from tasks.samples.jpegs import Jpeg, encode
 from tasks.samples.mapped import Images
 from tasks.samples.pictures import SIZE
 
@@ -37,8 +38,8 @@ WORTH = 2.0
 Encoded = bytes | str
 """The content of an image file, or its path: a text, for objects cost too much where files are many."""
 
-Decoded = tuple[NDArray[np.uint8], bytes] | str
-"""Pixels ``[C, H, W]`` and the fingerprint of the picture, or why the file cannot be used."""
+Decoded = tuple[NDArray[np.uint8] | Jpeg, bytes] | str
+"""Pixels ``[C, H, W]``, or a JPEG file of them, and the picture's fingerprint, or why it is unusable."""
 
 
 class Decoder:
@@ -133,10 +134,10 @@ class Decoder:
                 self._store(*decoded, name)
             self._bar.update()
 
-    def _store(self, image: NDArray[np.uint8], picture: bytes, name: str) -> None:
+    def _store(self, image: NDArray[np.uint8] | Jpeg, picture: bytes, name: str) -> None:
         channels, height, width = image.shape
         if self._sink is None:
-            self._sink = Sink.of(self._count, image.shape, self._where)
+            self._sink = Sink.of(self._count, image.shape, self._where, as_jpeg=self._how.as_jpeg)
             self._pictures = np.empty((self._count, SIZE), dtype=np.uint8)
             self._first = f"{name} is {width}×{height}"
         if (height, width) != self._sink.shape[1:]:
@@ -193,9 +194,11 @@ def _decode_all(errand: Sequence[tuple[str, Encoded]], how: Decoding) -> list[tu
 def _decode_one(image: Encoded, how: Decoding) -> Decoded:
     try:
         if isinstance(image, bytes):
-            return decode(io.BytesIO(image), how)
-        with Path(image).open("rb") as file:
-            return decode(file, how)
+            pixels, picture = decode(io.BytesIO(image), how)
+        else:
+            with Path(image).open("rb") as file:
+                pixels, picture = decode(file, how)
+        return encode(pixels) if how.as_jpeg else pixels, picture
     except UnusableImageError as error:
         return str(error)
     except OSError as error:

@@ -6,13 +6,14 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import ExpungeError
 from tasks.samples import mapped
+from tasks.samples.jpegs import Jpeg, Jpegs
 from tasks.samples.mapped import Images, Mapped
 
 FOLDER = Path("data")
@@ -36,13 +37,15 @@ class Sink(ABC):
         self.count, self.shape, self.where = count, shape, where
 
     @staticmethod
-    def of(count: int, shape: tuple[int, ...], where: Path) -> Sink:
-        """Choose by the size of the set."""
+    def of(count: int, shape: tuple[int, ...], where: Path, *, as_jpeg: bool = False) -> Sink:
+        """Choose by the size of the set, or one that takes JPEG files."""
+        if as_jpeg:
+            return _Jpegs(count, shape, where)
         kind = _File if count * int(np.prod(shape)) > mapped.IN_MEMORY else _Memory
         return kind(count, shape, where)
 
     @abstractmethod
-    def put(self, row: int, image: NDArray[np.uint8]) -> None:
+    def put(self, row: int, image: Any) -> None:
         """Take the next image, of row ``row``."""
 
     @abstractmethod
@@ -93,3 +96,27 @@ class _File(Sink):
         with self._file:  # what is mapped stays until nobody reads it any more
             self._file.flush()
             return Mapped.of_bytes(self._file, count, self.shape)
+
+
+class _Jpegs(Sink):
+    """Writes JPEG files one after the other to a file that has no name."""
+
+    def __init__(self, count: int, shape: tuple[int, ...], where: Path) -> None:
+        super().__init__(count, shape, where)
+        FOLDER.mkdir(exist_ok=True)
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=FOLDER)  # noqa: SIM115  (lives as long as the images)
+        self._sizes: list[int] = []
+
+    def put(self, row: int, image: Jpeg) -> None:  # noqa: ARG002
+        self._file.write(image.content)
+        self._sizes.append(len(image.content))
+
+    def finish(self, count: int) -> Images:
+        with self._file:
+            self._file.flush()
+            return Mapped([Jpegs.of_bytes(self._file, self._sizes[:count], self.shape)])
+
+    def widened(self, done: int, channels: int) -> Sink:  # noqa: ARG002
+        """Return itself: a grey JPEG fills all channels once it is decoded."""
+        self.shape = (channels, *self.shape[1:])
+        return self

@@ -61,6 +61,8 @@ class Decoding:
         Used bits of pictures with 16 bits a value; None takes 16, and refuses what would be nearly black.
     max_pixels
         Pixels of a picture above which it is refused before it is decoded.
+    as_jpeg
+        Whether what was decoded and scaled is encoded as JPEG, and lies so.
     """
 
     side: int | None = None
@@ -68,11 +70,13 @@ class Decoding:
     background: tuple[int, int, int] | None = None
     bits: int | None = None
     max_pixels: int = 128 * MEGAPIXEL
+    as_jpeg: bool = False
 
     @classmethod
     def of(cls, split: Split) -> Decoding:
         """Take the settings from the section of ``params.yaml``."""
-        return cls(split.resize, split.fit, split.rgb, split.bits, int(split.max_megapixels * MEGAPIXEL))
+        limit = int(split.max_megapixels * MEGAPIXEL)
+        return cls(split.resize, split.fit, split.rgb, split.bits, limit, split.store == "jpeg")
 
 
 def decode(file: BinaryIO, how: Decoding = Decoding()) -> tuple[NDArray[np.uint8], bytes]:
