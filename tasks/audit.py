@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.attacks import ATTACKS, Samples
+from tasks.attacks import Samples, attack
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.figures import LEFT_OUT, SHARED
 from tasks.core.files import read_json, write_json
@@ -171,10 +171,10 @@ def _compare(params: Params) -> Compared:
     rows, is_member = np.array([], np.int64), np.array([], np.bool_)
     if np.intersect1d(labels[forget], labels[val]).size:
         rows, is_member = pair_up(labels, forget, val, params.mia.seed, against="val")
-    attack = ATTACKS.get("loss")
+    name = params.mia.attack
     return Compared(
         {folder: hits(each[val], labels[val]).astype(np.float64) for folder, each in logits.items()},
-        {folder: attack(Samples(each[rows], labels[rows])) for folder, each in logits.items()},
+        {folder: attack(name, Samples(each[rows], labels[rows])) for folder, each in logits.items()},
         is_member,
     )
 

@@ -72,7 +72,8 @@ def _require_file(section: Train) -> None:
 def _make_stand_ins(params: Params, chain: Sequence[str]) -> None:
     """Write the files that stand for installed packages which are used; DVC depends on them."""
     methods = ("methods", params.unlearn.method), *(("methods", name) for name in chain)
-    for room, name in (("datasets", params.split.source), ("models", params.train.model), *methods):
+    chosen = ("datasets", params.split.source), ("models", params.train.model), ("attacks", params.mia.attack)
+    for room, name in (*chosen, *methods):
         file = stand_for(room, name)
         if file:
             print(f"{os.path.relpath(file)} says which package {name} is of; commit it")

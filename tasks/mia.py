@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.attacks import ATTACKS, Samples
+from tasks.attacks import Samples, attack
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import read_json, write_json, write_whole
 from tasks.core.params import Mia, Params
@@ -113,7 +113,8 @@ def mia(params: Params) -> Metrics:
         **{f"{name}/{key}": value for name, found in each.items() for key, value in found.items()},
     }
     verdict = judge(differences[RESULT], differences["original"], section.margin, section.confidence, count)
-    _write(metrics, verdict, {name: model.scores for name, model in models.items()}, is_member)
+    losses = {name: _losses(folder, labels, compared) for name, folder in MODELS.items()}
+    _write(metrics, verdict, {name: model.scores for name, model in models.items()}, losses, is_member)
     return metrics
 
 
@@ -148,7 +149,7 @@ def _attack(
     section: Mia,
 ) -> Attacked:
     logits = read_logits(folder / "logits.npy", labels)
-    scores = ATTACKS.get("loss")(Samples(logits[compared], labels[compared]))
+    scores = attack(section.attack, Samples(logits[compared], labels[compared]))
     seconds = _read_seconds(folder)
     if folder == MODELS[RESULT]:
         seconds += _read_seconds(MODELS["unlearned"])
@@ -158,6 +159,11 @@ def _attack(
         guesses=guess(scores, is_member, section.folds, section.seed),
         seconds=seconds,
     )
+
+
+def _losses(folder: Path, labels: NDArray[np.int64], compared: NDArray[np.int64]) -> NDArray[np.float64]:
+    logits = read_logits(folder / "logits.npy", labels)
+    return -attack("loss", Samples(logits[compared], labels[compared]))
 
 
 def _read_seconds(folder: Path) -> float:
@@ -173,9 +179,10 @@ def _write(
     metrics: Metrics,
     verdict: Verdict,
     scores: Mapping[str, NDArray[np.float64]],
+    losses: Mapping[str, NDArray[np.float64]],
     is_member: NDArray[np.bool_],
 ) -> None:
-    counts = loss_counts({name: -score for name, score in scores.items()}, is_member)
+    counts = loss_counts(losses, is_member)
     curves = {name: thinned(roc(score, is_member), 500) for name, score in scores.items()}
     pictures = {"losses": _draw_losses(counts, metrics), "roc": _draw_roc(curves)}
     for name, picture in pictures.items():

@@ -27,6 +27,21 @@ class Net(Architecture):
         return self.net(x)
 """
 
+ATTACK = """
+import numpy as np
+
+
+def margin(samples):
+    rows = np.arange(len(samples.labels))
+    others = samples.logits.copy()
+    others[rows, samples.labels] = -np.inf
+    return samples.logits[rows, samples.labels] - others.max(axis=1)
+
+
+def blind(samples):
+    return np.full(len(samples.labels), np.nan)
+"""
+
 METHOD = """
 import torch
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.errors import ExpungeError
 from tasks.core.plugins import Registry
 
 
@@ -36,3 +37,17 @@ by the room's own parts, alike for every attack.
 
 ATTACKS: Registry[Attack] = Registry("attacks")
 register = ATTACKS.register
+
+
+def attack(name: str, samples: Samples) -> NDArray[np.float64]:
+    """Return the scores of an attack by its name, ``float64 [n]``.
+
+    Raises
+    ------
+    ExpungeError
+        If there is no such attack, or its scores are not n finite numbers.
+    """
+    scores = np.asarray(ATTACKS.get(name)(samples), dtype=np.float64)
+    if scores.shape != samples.labels.shape or not np.isfinite(scores).all():
+        raise ExpungeError(f"mia.attack: {name} must return one finite number for each sample")
+    return scores

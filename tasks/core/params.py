@@ -304,13 +304,21 @@ class Finetune(Section):
 class Mia(Section):
     """The membership inference attack and its intervals.
 
+    ``attack``: what scores the samples, a file of ``tasks/attacks`` or of a package.
     ``margin``: how far the result's AUC may lie from the reference's and still count as the same.
     """
 
+    attack: str = "loss"
     seed: Seed = 4
     folds: Annotated[int, Field(ge=2, le=1000)] = 10
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+    @model_validator(mode="after")
+    def _attack_is_known(self) -> Self:
+        if self.attack not in choices("attacks"):
+            raise ValueError(f"attack is {self.attack!r}; {instead('attacks', self.attack)}")
+        return self
 
 
 class Audit(Section):

@@ -26,7 +26,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +61,10 @@ FLIPPED = 12
 STRETCHES = 32
 """Into how many stretches of pixels a picture is cut, whose sums tell most pairs apart."""
 
-BLOCK = 2**23
+THREADS = 2
+"""Blocks that are worked on at once: what numpy does with them takes no lock, and more would cost memory."""
+
+BLOCK = 2**22
 """Pixels that are worked on at once."""
 
 
@@ -112,13 +117,16 @@ def _near(images: Images, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
     pairs = _distinct(_candidates(signs), len(rows))
     pairs = pairs[:, _may_be_near(sums, pairs, size)]
     is_near = np.zeros(pairs.shape[1], dtype=np.bool_)
-    for block in _blocks(pairs.shape[1], size):
+
+    def compare(block: slice) -> None:
         left, right = (images[rows[side[block]]].reshape(-1, size).astype(np.int16) for side in pairs)
         apart = (left - right).astype(np.int32)
         squares = np.einsum("pi,pi->p", apart, apart, dtype=np.int64)
         contrast = np.minimum(*(variances[side[block]] for side in pairs))
         # in whole numbers, so that every machine finds the same
         is_near[block] = (squares <= LARGEST**2 * size) & (squares * CONTRAST**2 * size <= contrast)
+
+    _each(compare, _blocks(pairs.shape[1], size))
     left, right = rows[pairs[:, is_near]]
     return left, right
 
@@ -149,7 +157,8 @@ def _looks(
     upright, across = _cosines(height), _cosines(width)
     signs = np.empty((len(rows), FREQUENCIES**2 - 1), dtype=np.bool_)
     variances = np.empty(len(rows), dtype=np.int64)
-    for block in _blocks(len(rows), size):
+
+    def look(block: slice) -> None:
         pixels = images[rows[block]].astype(np.float64)
         grey = pixels.sum(axis=1)
         waves = upright @ grey @ across.T
@@ -157,6 +166,8 @@ def _looks(
         sums, squares = grey.sum(axis=(1, 2)), (pixels**2).sum(axis=(1, 2, 3))
         variances[block] = size * squares.astype(np.int64) - sums.astype(np.int64) ** 2
         stretches[block] = np.add.reduceat(pixels.reshape(-1, size), starts, axis=1)
+
+    _each(look, _blocks(len(rows), size))
     return signs, variances, stretches
 
 
@@ -190,6 +201,12 @@ def _distinct(pairs: Iterable[NDArray[np.int64]], count: int) -> NDArray[np.int6
 def _packed(signs: NDArray[np.bool_]) -> NDArray[np.uint64]:
     padded = np.pad(signs, ((0, 0), (0, 64 - signs.shape[1])))
     return np.packbits(padded, axis=1).view(">u8")[:, 0].astype(np.uint64)
+
+
+def _each(work: Callable[[slice], None], blocks: Iterable[slice]) -> None:
+    """Do blocks side by side; each fills its own part of what is made."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        deque(pool.map(work, blocks), maxlen=0)
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:

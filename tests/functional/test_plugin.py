@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from tests.functional.repository import Repository
-from tests.packages import METHOD, MODEL, SOURCE, install
+from tests.packages import ATTACK, METHOD, MODEL, SOURCE, install
 
 AFTER_TRAIN = {"unlearn", "finetune", "audit", "mia", "report"}
 
@@ -28,8 +28,9 @@ def offer(folder: Path, version: str = "1.0", more: str = "") -> None:
         "expunge.models": {"tiny_net": "Net"},
         "expunge.methods": {"halve": "Halve"},
         "expunge.datasets": {"fewer": "fewer"},
+        "expunge.attacks": {"margin": "margin", "blind": "blind"},
     }
-    install(folder / "site", "my-nets", MODEL + METHOD + SOURCE + more, groups, version)
+    install(folder / "site", "my-nets", MODEL + METHOD + SOURCE + ATTACK + more, groups, version)
 
 
 RUN = {"split", "train", "unlearn", "finetune"}
@@ -58,6 +59,21 @@ def test_a_package_is_used_by_name_and_dvc_reruns_what_depends_on_its_version(
     assert extended.changed().isdisjoint(RUN)  # DVC sees files of the repository alone
     assert extended.run("python", "-m", "tasks.check", "--quick").stdout.count("commit it") == 3
     assert extended.changed() >= RUN
+
+
+def test_an_attack_of_a_package_is_made_by_its_name(extended: Repository) -> None:
+    before = extended.json("data/mia/metrics.json")
+    extended.change({"mia.attack": "margin"})
+    assert "attack" in extended.stage("mia", status=2).stderr  # nothing says yet which package it is of
+    extended.run("python", "-m", "tasks.check", "--quick")
+    extended.stage("mia")
+    after = extended.json("data/mia/metrics.json")
+    assert after["mia/auc"] != before["mia/auc"]
+    assert after["test/acc"] == before["test/acc"]
+    extended.change({"mia.attack": "blind"})
+    extended.run("python", "-m", "tasks.check", "--quick")
+    told = extended.stage("mia", status=2).stderr
+    assert told == "expunge mia: mia.attack: blind must return one finite number for each sample\n"
     assert extended.run("python", "-m", "tasks.check", "--quick").stdout.count("commit it") == 0
 
 

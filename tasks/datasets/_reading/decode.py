@@ -29,8 +29,11 @@ from tasks.samples.pictures import SIZE
 SHOWN = 20
 """How many unusable files a message names."""
 
-FILES, BYTES = 64, 2**21
+FILES, BYTES = 128, 2**21
 """An errand is full with so many images, or so many encoded bytes."""
+
+HELD = 2**26
+"""Bytes of decoded images that may wait for one that comes before them."""
 
 WORTH = 2.0
 """Seconds of work that are left from which further processes pay: to start one takes half a second."""
@@ -151,32 +154,52 @@ class Decoder:
 
 
 class _Workers:
-    """Does errands, results in order: here at first, and by processes once that is worth their start."""
+    """Does errands, results in order: here at first, by further processes once that is worth their start.
+
+    Where these have enough to do, and while they start, errands are done here as well.
+    """
 
     def __init__(self, how: Decoding) -> None:
         self._how = how
         self._pool: ProcessPoolExecutor | None = None
         self._running: deque[Future[list[tuple[str, Decoded]]]] = deque()
+        self._waiting, self._largest = 0, 1
         self._cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def do(self, errand: Sequence[tuple[str, Encoded]], left: int) -> Iterator[tuple[str, Decoded]]:
         """Take an errand, of ``left`` images that are to be done; yield what is done by now."""
         if self._pool is None:
             began = time.perf_counter()
-            yield from _decode_all(errand, self._how)
+            results = _decode_all(errand, self._how)
             expected = (time.perf_counter() - began) / len(errand) * (left - len(errand))
             if expected > WORTH and self._cpus > 1:
                 context = multiprocessing.get_context("spawn")  # the process may have threads already
-                self._pool = ProcessPoolExecutor(self._cpus, context, _end_with_parent)
+                self._pool = ProcessPoolExecutor(self._cpus - 1, context, _end_with_parent)
+            self._largest = max(self._largest, *(_bytes_of(decoded) for _, decoded in results))
+            yield from results
             return
-        self._running.append(self._pool.submit(_decode_all, errand, self._how))
-        while len(self._running) > 2 * self._cpus or (self._running and self._running[0].done()):
-            yield from self._running.popleft().result()
+        enough = 2 * self._cpus
+        self._waiting += len(errand)
+        if sum(not future.done() for future in self._running) < enough:
+            self._running.append(self._pool.submit(_decode_all, errand, self._how))
+        else:
+            done: Future[list[tuple[str, Decoded]]] = Future()
+            done.set_result(_decode_all(errand, self._how))
+            self._running.append(done)
+        while self._running and (
+            self._running[0].done() or (len(self._running) > enough and self._waiting * self._largest > HELD)
+        ):
+            yield from self._next()
+
+    def _next(self) -> list[tuple[str, Decoded]]:
+        results = self._running.popleft().result()
+        self._waiting -= len(results)
+        return results
 
     def rest(self) -> Iterator[tuple[str, Decoded]]:
         """Yield what is not done yet, and end the processes."""
         while self._running:
-            yield from self._running.popleft().result()
+            yield from self._next()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -193,16 +216,24 @@ def _decode_all(errand: Sequence[tuple[str, Encoded]], how: Decoding) -> list[tu
 
 def _decode_one(image: Encoded, how: Decoding) -> Decoded:
     try:
-        if isinstance(image, bytes):
-            pixels, picture = decode(io.BytesIO(image), how)
-        else:
-            with Path(image).open("rb") as file:
-                pixels, picture = decode(file, how)
+        pixels, picture = decode(io.BytesIO(image if isinstance(image, bytes) else _content(image)), how)
         return encode(pixels) if how.as_jpeg else pixels, picture
     except UnusableImageError as error:
         return str(error)
     except OSError as error:
         return str(error.strerror)
+
+
+def _bytes_of(decoded: Decoded) -> int:
+    if isinstance(decoded, str):
+        return 1
+    image, _ = decoded
+    return image.nbytes if isinstance(image, np.ndarray) else len(image.content)
+
+
+def _content(file: str) -> bytes:
+    with open(file, "rb") as opened:  # noqa: PTH123  (see Encoded)
+        return opened.read()
 
 
 def _end_with_parent() -> None:
