@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
@@ -22,10 +20,11 @@ from tasks.core.files import clear_parts, write_text, write_whole
 from tasks.core.params import Split
 from tasks.datasets import register
 from tasks.datasets._reading import hub_columns as hub
+from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.datasets._reading.decode import SHOWN, Decoder
 from tasks.datasets._reading.hub_files import NAMES
 from tasks.datasets._reading.still import Decoding
-from tasks.datasets._reading.subjects import as_csv, composed, references_in
+from tasks.datasets._reading.subjects import composed, references_in
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
 
@@ -227,28 +226,13 @@ def _read(path: Path, split: Split) -> _Table:
 
 
 def _csv(file: Path) -> tuple[dict[str, Sequence[object]], Sequence[int]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ExpungeError(f"{file} is not UTF-8 text: byte {error.start}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[file.suffix.lower()], strict=True)
-    try:
-        head = next(reader, [])
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(head):
-                raise ExpungeError(
-                    f"{file}, line {reader.line_num}: {len(row)} cells; the header has {len(head)}"
-                )
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise ExpungeError(f"{file}, line {reader.line_num}: {error}") from None
+    (_, head), *rows = rows_of(file, DELIMITERS[file.suffix.lower()])
     if len(set(head)) < len(head):
         raise ExpungeError(f"{file}, line 1: two columns have the same name; found {', '.join(head)}")
-    return {name: [row[place] for row in rows] for place, name in enumerate(head)}, lines
+    columns: dict[str, Sequence[object]] = {
+        name: [row[place] for _, row in rows] for place, name in enumerate(head)
+    }
+    return columns, [line for line, _ in rows]
 
 
 def _parquet(file: Path) -> tuple[dict[str, Sequence[object]], Sequence[int]]:
