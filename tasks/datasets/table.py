@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from tasks.core.files import clear_parts, write_text, write_whole
 from tasks.core.params import Split
 from tasks.datasets import register
 from tasks.datasets._reading import hub_columns as hub
+from tasks.datasets._reading.below import refuse_escaping
 from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.datasets._reading.decode import SHOWN, Decoder
 from tasks.datasets._reading.hub_files import NAMES
@@ -152,7 +153,7 @@ def table(path: Path, split: Split) -> ImageSet:
 
 def encoded(path: Path, references: Collection[str], split: Split) -> dict[str, bytes]:  # noqa: ARG001
     """Return the bytes of the files that ``references`` name, where they are there."""
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     files = ((name, path / name) for name in references if _problem(path, name) is None)
     return {name: file.read_bytes() for name, file in files}
 
@@ -163,7 +164,7 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     What is about to leave is written down first: if the process dies in between, its rows are passed over,
     and the next call takes them out.
     """
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     clear_parts(path)
     found, known = _read(path, split), _known(path)
     names = [_name(path, cell, split) for cell in found.cells(found.path)]
@@ -187,12 +188,6 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
         _Known(known.classes, known.parts).write(path)
         deleted.append(found.file)
     return deleted
-
-
-def _refuse_escaping(path: Path, references: Iterable[str]) -> None:
-    for name in references:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ExpungeError(f"{path}: {name!a} leaves the folder; a path below it is right")
 
 
 def _file(path: Path, split: Split) -> Path:
