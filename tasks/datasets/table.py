@@ -25,9 +25,10 @@ from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.datasets._reading.decode import SHOWN, Decoder
 from tasks.datasets._reading.hub_files import NAMES
 from tasks.datasets._reading.still import Decoding
-from tasks.datasets._reading.subjects import composed, references_in
+from tasks.datasets._reading.subjects import references_in
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
+from tasks.samples.unicode_forms import composed
 
 log = logging.getLogger(__name__)
 

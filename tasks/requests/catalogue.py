@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.requests.neighbours import Neighbours
 from tasks.requests.schema import Kind, Named
 from tasks.requests.subjects import Subjects
 from tasks.samples.table import COPIES, SPLIT, SUBJECTS, TAKEN, Table, read_classes, read_copies, read_table
+from tasks.samples.unicode_forms import composed
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -242,7 +242,7 @@ class Catalogue:
         value, stored = str(named.value), self._by_name[named.kind]
         if value in stored:
             return stored[value]
-        form = unicodedata.normalize("NFC", value)
+        form = composed(value)
         return (*stored.get(form, ()), *self._by_form[named.kind].get(form, ()))
 
     def _members(self, value: str) -> Sequence[str]:
@@ -254,8 +254,8 @@ class Catalogue:
     def _class_number(self, value: str) -> int | None:
         if value in self.classes:
             return self.classes.index(value)
-        form = unicodedata.normalize("NFC", value)
-        equivalent = [n for n, name in enumerate(self.classes) if unicodedata.normalize("NFC", name) == form]
+        form = composed(value)
+        equivalent = [n for n, name in enumerate(self.classes) if composed(name) == form]
         return equivalent[0] if len(equivalent) == 1 else None
 
     @cached_property
@@ -273,7 +273,7 @@ class Catalogue:
             kind: _grouped(
                 (form, sample_id)
                 for name, sample_ids in stored.items()
-                if not name.isascii() and (form := unicodedata.normalize("NFC", name)) != name
+                if (form := composed(name)) != name
                 for sample_id in sample_ids
             )
             for kind, stored in self._by_name.items()

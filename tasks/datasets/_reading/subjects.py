@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
 from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.samples.check import is_plain
+from tasks.samples.unicode_forms import composed
 
 FILE = "subjects.csv"
 """Table beside the images of an image folder, unless ``split.subject`` names another."""
@@ -39,11 +39,6 @@ def references_in(cell: object, where: str) -> tuple[str, ...]:
                 f"{where}: a subject is one line of at most {LONGEST} characters, without control characters"
             )
     return found
-
-
-def composed(name: str) -> str:
-    """Return a path in the form in which names are compared: systems spell ``é`` in two ways."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def read_subjects(path: Path) -> dict[str, tuple[str, ...]]:
