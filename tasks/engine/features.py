@@ -1,8 +1,8 @@
 """Features of images: what the last layer of a model is given, and which images are nearly alike in them.
 
-A network that was trained to tell classes apart brings what it takes for the same thing to nearly the same
-features, also where the pixels differ: a picture that was cropped, shifted or taken again a moment later.
-How like two images are is the cosine of the angle between their features.
+A network brings what it takes for the same thing to nearly the same features, also where the pixels differ
+by more than a picture does that was saved again. How like two images are is the cosine of the angle between
+their features. What it overlooks depends on the model; ``bench/near_features.py`` measures that.
 """
 
 from __future__ import annotations
