@@ -23,6 +23,7 @@ from tasks.requests.catalogue import Catalogue
 from tasks.requests.chain import Anchor, Head
 from tasks.requests.copies import UNKNOWN, Copies
 from tasks.requests.desk import Desk, Receipt, urgency
+from tasks.requests.neighbours import Near
 from tasks.requests.request import Request
 from tasks.requests.schema import json_schema
 from tasks.requests.settings import load_settings
@@ -112,6 +113,7 @@ def submit(
         opened = _desk_to_write()
         catalogue = _catalogue()
         contents = [(path, path.read_bytes()) for path in files]  # all of them, or nothing is submitted
+        opened.foresee(catalogue, ((content, path.name) for path, content in contents))
         receipts: list[tuple[str, Receipt | str]] = [
             (str(path), opened.submit(content, path.name, catalogue, channel="cli"))
             for path, content in contents
@@ -894,9 +896,10 @@ def _print_receipts(receipts: list[tuple[str, Receipt | str]], opened: Desk, as_
         problems = [str(problem) for problem in receipt.problems]
         copies = asdict(receipt.copies) if receipt.copies is not None else None
         validated = receipt.request.latest(facts.Validated)
-        counts = {"shared": validated.shared, "near_copies": validated.near_copies} if validated else {}
+        counts = validated.model_dump(include={"shared", "near_copies", "by_features"}) if validated else {}
         summary = _summary(opened, row) | counts
-        shown.append({"file": name, **summary, "problems": problems, "copies": copies})
+        told = {"problems": problems, "copies": copies, "untold": receipt.untold or None}
+        shown.append({"file": name, **summary, **told})
         if not as_json:
             pointer = f"{'' if row.status is Status.BEHIND else ' of'} {row.first}" if row.first else ""
             due = f", due {opened.day(row.due_at)}" if row.due_at and row.open else ""
@@ -952,7 +955,12 @@ def _copies(opened: Desk, request: Request) -> Copies | None:
     if not (request.open and validated and validated.copies):
         return None
     names, (catalogue, _) = opened.keys.names(request.id), Catalogue.load_or_none(patience=0)
-    return catalogue.copies_of(names) if names and catalogue else None
+    if not (names and catalogue):
+        return None
+    near = catalogue.neighbours.of(opened, names) if validated.by_features else Near()
+    if near.untold:
+        _say_to_stderr(f"expunge: {near.untold}")
+    return catalogue.copies_of(names, near.ids)
 
 
 def _shared(opened: Desk, request: Request) -> dict[str, int]:

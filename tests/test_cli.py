@@ -94,7 +94,11 @@ def test_samples_that_show_the_same_picture_are_told_with_what_to_do(run: Run, d
     shown = run("show", request).stdout
     assert lines[1] in shown
     (row,) = json.loads(run("submit", "a.json", "--json").stdout)
-    assert row["copies"] == {"same": ["train/4.png"], "alike": ["train/5.png"], "tests": ["test/0.png"]}
+    assert row["copies"] == {
+        "same": ["train/4.png"], "alike": ["train/5.png"], "tests": ["test/0.png"], "features": [],
+        "test_features": [],
+    }  # fmt: skip
+    assert (row["by_features"], row["untold"]) == (0, None)
     assert json.loads(run("show", request, "--json").stdout)["copies"] == row["copies"]
     Path("data/split/copies.csv").write_text("sample_id,same,alike\n")  # they have left since
     assert not any(json.loads(run("show", request, "--json").stdout)["copies"].values())

@@ -19,6 +19,7 @@ from tasks.core.params import Split
 from tasks.datasets import register
 from tasks.datasets._reading import subjects as whose
 from tasks.datasets._reading import tiny_imagenet
+from tasks.datasets._reading.below import refuse_escaping
 from tasks.datasets._reading.decode import Decoder
 from tasks.datasets._reading.passed_over import kind_of
 from tasks.datasets._reading.still import Decoding
@@ -139,7 +140,7 @@ def _subject_table(path: Path, split: Split) -> Path | None:
 
 def encoded(path: Path, references: Collection[str], split: Split) -> dict[str, bytes]:  # noqa: ARG001
     """Return the bytes of the files that ``references`` name, where they are there."""
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     files = set(_walk(path).files)
     return {name: (path / name).read_bytes() for name in references if name in files}
 
@@ -156,7 +157,7 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     ExpungeError
         If a reference leaves ``path``, or a sample that is kept is a link to what would be deleted.
     """
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     found = _walk(path)
     asked = set(references)
     # A link is broken if its deletion was interrupted.
@@ -178,14 +179,6 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     if table is not None and whose.without(table, references):
         deleted.append(table)
     return deleted + tiny_imagenet.forget(path, references)
-
-
-def _refuse_escaping(path: Path, references: Iterable[str]) -> None:
-    for name in references:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ExpungeError(
-                f"{path}: {name!a} leaves the folder; a path below it is right, such as train/cat/001.png"
-            )
 
 
 def _places(file: Path) -> list[Path]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -22,12 +20,15 @@ from tasks.core.files import clear_parts, write_text, write_whole
 from tasks.core.params import Split
 from tasks.datasets import register
 from tasks.datasets._reading import hub_columns as hub
+from tasks.datasets._reading.below import refuse_escaping
+from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.datasets._reading.decode import SHOWN, Decoder
 from tasks.datasets._reading.hub_files import NAMES
 from tasks.datasets._reading.still import Decoding
-from tasks.datasets._reading.subjects import as_csv, composed, references_in
+from tasks.datasets._reading.subjects import references_in
 from tasks.samples.check import PartlyErased, is_plain
 from tasks.samples.image_set import ImageSet
+from tasks.samples.unicode_forms import composed
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def table(path: Path, split: Split) -> ImageSet:
 
 def encoded(path: Path, references: Collection[str], split: Split) -> dict[str, bytes]:  # noqa: ARG001
     """Return the bytes of the files that ``references`` name, where they are there."""
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     files = ((name, path / name) for name in references if _problem(path, name) is None)
     return {name: file.read_bytes() for name, file in files}
 
@@ -164,7 +165,7 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
     What is about to leave is written down first: if the process dies in between, its rows are passed over,
     and the next call takes them out.
     """
-    _refuse_escaping(path, references)
+    refuse_escaping(path, references)
     clear_parts(path)
     found, known = _read(path, split), _known(path)
     names = [_name(path, cell, split) for cell in found.cells(found.path)]
@@ -188,12 +189,6 @@ def remove(path: Path, references: Collection[str], split: Split) -> list[Path]:
         _Known(known.classes, known.parts).write(path)
         deleted.append(found.file)
     return deleted
-
-
-def _refuse_escaping(path: Path, references: Iterable[str]) -> None:
-    for name in references:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ExpungeError(f"{path}: {name!a} leaves the folder; a path below it is right")
 
 
 def _file(path: Path, split: Split) -> Path:
@@ -227,28 +222,13 @@ def _read(path: Path, split: Split) -> _Table:
 
 
 def _csv(file: Path) -> tuple[dict[str, Sequence[object]], Sequence[int]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ExpungeError(f"{file} is not UTF-8 text: byte {error.start}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[file.suffix.lower()], strict=True)
-    try:
-        head = next(reader, [])
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(head):
-                raise ExpungeError(
-                    f"{file}, line {reader.line_num}: {len(row)} cells; the header has {len(head)}"
-                )
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise ExpungeError(f"{file}, line {reader.line_num}: {error}") from None
+    (_, head), *rows = rows_of(file, DELIMITERS[file.suffix.lower()])
     if len(set(head)) < len(head):
         raise ExpungeError(f"{file}, line 1: two columns have the same name; found {', '.join(head)}")
-    return {name: [row[place] for row in rows] for place, name in enumerate(head)}, lines
+    columns: dict[str, Sequence[object]] = {
+        name: [row[place] for _, row in rows] for place, name in enumerate(head)
+    }
+    return columns, [line for line, _ in rows]
 
 
 def _parquet(file: Path) -> tuple[dict[str, Sequence[object]], Sequence[int]]:

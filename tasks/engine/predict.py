@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ FLOATS = 2**27
 """Bytes of a forward pass's images: of large ones fewer are scored at once."""
 
 
+def at_once(shape: Sequence[int], most: int = BATCH) -> int:
+    """How many of images of shape ``[N, C, H, W]`` one forward pass takes."""
+    return max(1, min(most, FLOATS // (4 * math.prod(shape[1:]))))
+
+
 @torch.inference_mode()
 def logits(model: nn.Module, images: Images | torch.Tensor, batch_size: int = BATCH) -> NDArray[Any]:
     """Logits ``float32 [N, K]`` of images ``uint8 [N, C, H, W]``, in evaluation mode.
@@ -31,7 +37,7 @@ def logits(model: nn.Module, images: Images | torch.Tensor, batch_size: int = BA
     was_training = model.training
     model.eval()
     every = images if isinstance(images, Mapped) else torch.as_tensor(images)
-    batch_size = max(1, min(batch_size, FLOATS // (4 * math.prod(every.shape[1:]))))
+    batch_size = at_once(every.shape, batch_size)
     rows = torch.empty(0)
     for start in range(0, len(every), batch_size):
         found = model(normalise(torch.as_tensor(every[start : start + batch_size]).to(device)))

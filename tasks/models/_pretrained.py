@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Annotated, Self
 
 import torch
 from pydantic import Field, field_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import interpolate
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Section
 from tasks.models import CENTRE, SCALE, Architecture
+from tasks.models._state_dict import Tensors, read, some
 
 FOLDER = Path("data/pretrained")
 """Where files of weights lie: DVC trains anew when one of them changes."""
@@ -27,7 +24,6 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's red, green and blue, of pixels from 0 to 1."""
 
-Tensors = Mapping[str, torch.Tensor]
 Colour = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
@@ -204,10 +200,7 @@ class Pretrained(Architecture):
         left = [name for name in found.unexpected_keys if not self.superfluous(name)]
         for names, what in ((missing, "lacks"), (left, "has besides")):
             if names:
-                raise ExpungeError(
-                    f"{where} does not fit {self.options.name}: it {what} {', '.join(names[:3])}"
-                    f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-                )
+                raise ExpungeError(f"{where} does not fit {self.options.name}: it {what} {some(names)}")
 
 
 def last_layer(net: nn.Module, outputs: int) -> str:
@@ -233,31 +226,7 @@ def replace_head(net: nn.Module, name: str, classes: int) -> None:
     net.set_submodule(name, new)
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a file, which holds a state dict and no code."""
-    try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, torch.Tensor] = load_file(path)
-            return tensors
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ExpungeError(f"{path} is missing; put the file of weights there") from None
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        KeyError,
-        UnpicklingError,
-    ) as error:
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExpungeError(
-            f"{path} cannot be read as a state dict ({problem}); one is made by "
-            "safetensors.torch.save_file(model.state_dict(), path)"
-        ) from None
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]  # a checkpoint, which has an optimizer's state, too
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ExpungeError(f"{path} holds no state dict: names and tensors, as model.state_dict() has them")
-    return dict(found)
+def _read(path: Path) -> Tensors:
+    if not path.exists():
+        raise ExpungeError(f"{path} is missing; put the file of weights there")
+    return read(path).tensors

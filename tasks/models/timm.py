@@ -10,7 +10,8 @@ from torch import nn
 
 from tasks.core.errors import ExpungeError
 from tasks.models import register
-from tasks.models._pretrained import FOLDER, IMAGENET, Pretrained, PretrainedOptions, Tensors, names_a_file
+from tasks.models._pretrained import FOLDER, IMAGENET, Pretrained, PretrainedOptions, names_a_file
+from tasks.models._state_dict import Tensors
 
 
 @register

@@ -20,11 +20,11 @@ from tasks.models._pretrained import (
     IMAGENET,
     Pretrained,
     PretrainedOptions,
-    Tensors,
     last_layer,
     names_a_file,
     replace_head,
 )
+from tasks.models._state_dict import Tensors
 
 PUBLISHED = 1000
 """Classes of ImageNet, which all published weights have."""

@@ -19,6 +19,7 @@ from tasks.engine.data import normalise
 from tasks.engine.predict import accuracy, logits
 from tasks.engine.weights import Info, code_of, create, require_logits, tensor_digest
 from tasks.models import MODELS
+from tasks.models._state_dict import Tensors, read
 from tasks.processing import foreign_weights, outputs_check
 from tasks.processing.stated import TrainedOn, trained_on
 from tasks.requests import events as facts
@@ -109,7 +110,7 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
     )  # fmt: skip
     model = create(info, seed=0)
     what = f"{info.model} for {channels}×{height}×{width} images of {len(info.classes)} classes"
-    found = foreign_weights.fit(foreign_weights.read(path), model, path, what)
+    found = foreign_weights.fit(read(path), model, path, what)
     model.load_state_dict(_in_order(found.tensors, model, statement.classes, split))
     require_logits(model, info)
     info = info.model_copy(update={"sha256": tensor_digest(model.state_dict()), **code_of(model, info.model)})
@@ -154,9 +155,7 @@ def _sha256(path: Path) -> str:
         raise ExpungeError(f"{path} cannot be read ({error.strerror}); name the file of weights") from None
 
 
-def _in_order(
-    tensors: foreign_weights.Tensors, model: nn.Module, named: Sequence[str], split: SplitSamples
-) -> foreign_weights.Tensors:
+def _in_order(tensors: Tensors, model: nn.Module, named: Sequence[str], split: SplitSamples) -> Tensors:
     """Return the tensors with their outputs in the order of the split's classes."""
     if not named or tuple(named) == split.classes:
         return tensors

@@ -66,8 +66,14 @@ ASIDE = "process"
 
 NO_MEMBERS = Moments.of_placements([], 0)
 
-UNCHANGED = frozenset({NOTHING_LEFT, NOTHING_LEARNED})
-"""What stands for a method where the model in production stays as it is."""
+UNCHANGED = {
+    NOTHING_LEFT: ("Nothing was left to unlearn.", "Other batches had erased every sample."),
+    NOTHING_LEARNED: (
+        "Nothing was to be unlearned.",
+        "No model in production was trained on the samples: test and validation images.",
+    ),
+}
+"""What stands for a method where the model in production stays as it is, and what its audit says."""
 
 RunStages = Callable[[str, Mapping[str, str]], str | None]
 """``run(target, tags)``: bring the stages up to ``target`` up to date; return the pipeline run's key."""
@@ -423,8 +429,7 @@ class Processor:
     def _begin(self, batch: Batch, method: str | None = None) -> Batch:
         """Record that a method is tried: the one given, or the first."""
         base = self._adopt()
-        ids, lost = self._samples(batch)
-        learned, held_out = self._told_apart(ids)
+        learned, held_out, lost = self._told_apart(batch)
         if lost:
             method = EXACT  # what is gone from the data can only be left out, not unlearned
         elif not learned:
@@ -442,9 +447,9 @@ class Processor:
         )
         return batch.record(self.desk, attempt, facts.Started)
 
-    def _samples(self, batch: Batch) -> tuple[list[str], int]:
+    def _samples(self, batch: Batch, catalogue: Catalogue | None = None) -> tuple[list[str], int]:
         """Ids of the batch's samples that are in the data, and how many others should be and are not."""
-        known = Catalogue.load().sources
+        known = (catalogue or Catalogue.load()).sources
         ids: set[str] = set()
         lost = 0
         for request in batch.requests:
@@ -453,13 +458,13 @@ class Processor:
             lost += len(request.remaining) - len(own)
         return sorted(ids), lost
 
-    @staticmethod
-    def _told_apart(ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return those that the model in production may have learned, and those that it never has."""
-        if not ids:
-            return [], []
-        unseen = never_learned(ids, Catalogue.load())
-        return [name for name in ids if name not in unseen], [name for name in ids if name in unseen]
+    def _told_apart(self, batch: Batch) -> tuple[list[str], list[str], int]:
+        """Ids that the model in production may have learned, those it never has, and how many are lost."""
+        catalogue = Catalogue.load()
+        ids, lost = self._samples(batch, catalogue)
+        unseen = never_learned(ids, catalogue)
+        learned = [name for name in ids if name not in unseen]
+        return learned, [name for name in ids if name in unseen], lost
 
     def _attempt(self, batch: Batch) -> facts.Attempt:
         attempt = batch.common(facts.Attempt)
@@ -478,23 +483,12 @@ class Processor:
         if self._left_by_some(batch):
             return self._start(batch)
         if method == NOTHING_LEFT:
-            return self._record_audit(
-                batch,
-                method,
-                {
-                    "verdict": "not needed",
-                    "text": "Nothing was left to unlearn.",
-                    "reason": "Other batches had erased every sample.",
-                    "weights": {"original": base.weights, "result": base.weights},
-                },
-                (Decision.PROMOTE, "the model in production is derived from none of the samples"),
-            )
-        ids, lost = self._samples(batch)
-        learned, held_out = self._told_apart(ids)
+            return self._leave_model(batch, base, method)
+        learned, held_out, lost = self._told_apart(batch)
         if (method == NOTHING_LEARNED) != (not learned and not lost):  # it is not as it was
             return self._start(batch)
         if method == NOTHING_LEARNED:
-            return self._leave_model(batch, base, ids)
+            return self._leave_model(batch, base, method, self._own(batch, [], held_out))
         if not learned:
             return self._train_anew(batch, lost, held_out)
         with parameters.overridden(self._values(learned, held_out, method)):
@@ -512,33 +506,31 @@ class Processor:
             stages=stages,
             pipeline=pipeline,
             params=in_use(params),
-            ids=ids,
+            own=self._own(batch, learned, held_out),
             members=members,
         )
 
-    def _leave_model(self, batch: Batch, base: facts.Base, ids: Sequence[str]) -> Batch:
-        """Record that there is nothing to unlearn: no model in production was trained on the samples."""
-        return self._record_audit(
-            batch,
-            NOTHING_LEARNED,
-            {
-                "verdict": "not needed",
-                "text": "Nothing was to be unlearned.",
-                "reason": "No model in production was trained on the samples: test and validation images.",
-                "weights": {"original": base.weights, "result": base.weights},
-            },
-            (Decision.PROMOTE, "the model in production is derived from none of the samples"),
-            own=self._own(batch, ids),
-        )
+    def _leave_model(
+        self,
+        batch: Batch,
+        base: facts.Base,
+        method: str,
+        own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> Batch:
+        """Record that there is nothing to unlearn."""
+        text, reason = UNCHANGED[method]
+        weights = {"original": base.weights, "result": base.weights}
+        verdict = {"verdict": "not needed", "text": text, "reason": reason, "weights": weights}
+        decision = (Decision.PROMOTE, "the model in production is derived from none of the samples")
+        return self._record_audit(batch, method, verdict, decision, own=own)
 
-    def _own(self, batch: Batch, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _own(self, batch: Batch, learned: list[str], held_out: list[str]) -> dict[str, dict[str, Any]]:
         """What an audit tells of each request alone."""
-        contents = Contents(self.desk.keys, self.params.split, ids)
-        held_out = set(self._told_apart(ids)[1])
+        contents = Contents(self.desk.keys, self.params.split, sorted([*learned, *held_out]))
         return {
             request.id: {
                 "content": contents.of(request),
-                "held_out": len(held_out.intersection(contents.names(request))),
+                "held_out": len(set(held_out).intersection(contents.names(request))),
             }
             for request in batch.requests
         }
@@ -566,8 +558,9 @@ class Processor:
         }
         figures = {"audit/val_acc_loss": accuracy[0] - accuracy[1], "audit/count": 0.0}
         stages = ("split", "train")
+        own = self._own(batch, [], held_out)
         return self._audited(
-            batch, EXACT, verdict, figures, stages=stages, pipeline=pipeline, params=params, ids=held_out
+            batch, EXACT, verdict, figures, stages=stages, pipeline=pipeline, params=params, own=own
         )
 
     def _values(self, ids: list[str], held_out: list[str], method: str) -> dict[str, Any]:
@@ -605,7 +598,7 @@ class Processor:
         stages: tuple[str, ...],
         pipeline: str | None,
         params: Mapping[str, Any],
-        ids: Sequence[str] = (),
+        own: Mapping[str, Mapping[str, Any]],
         members: Moments = NO_MEMBERS,
     ) -> Batch:
         losses = self._losses(figures, stages)
@@ -616,7 +609,7 @@ class Processor:
             method,
             verdict,
             (decision, why),
-            own=self._own(batch, ids),
+            own=own,
             figures=figures,
             members=members,
             runs={stage: production.run_of(stage) for stage in stages},

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import TypeVar
 from tasks.core.errors import RESTORE, ExpungeError
 from tasks.core.files import holder, read_json
 from tasks.requests.copies import Copies
+from tasks.requests.neighbours import Neighbours
 from tasks.requests.schema import Kind, Named
 from tasks.requests.subjects import Subjects
 from tasks.samples.table import COPIES, SPLIT, SUBJECTS, TAKEN, Table, read_classes, read_copies, read_table
+from tasks.samples.unicode_forms import composed
 
 PATIENCE = 120.0
 """Seconds to wait for a split that is being made."""
@@ -78,6 +79,7 @@ class Catalogue:
         subjects: Subjects | None = None,
     ) -> None:
         self.subjects = subjects or Subjects((), "")
+        self.neighbours = Neighbours()
         self._groups = groups
         self._has_test = has_test
         self.classes = classes
@@ -202,21 +204,33 @@ class Catalogue:
         index = self._index_of(source)
         return names if index is None else [*names, ("index", str(index))]
 
-    def with_copies(self, sample_ids: Collection[str]) -> frozenset[str]:
-        """Return samples with all that show the same pictures, or nearly the same, and copies of these."""
-        copies = self.copies_of(sample_ids) or Copies()
-        return frozenset((*sample_ids, *copies.same, *copies.alike, *copies.tests))
+    def copies_of(self, sample_ids: Collection[str], near: Collection[str] = ()) -> Copies | None:
+        """Return the other samples that show the same pictures, or nearly the same, and copies of these.
 
-    def copies_of(self, sample_ids: Collection[str]) -> Copies | None:
-        """Return the other samples that show the same pictures; ``None`` if the split is of before."""
+        Parameters
+        ----------
+        sample_ids
+            Those that are asked for.
+        near
+            What is near to them by the model's features, of which no copies are looked for.
+
+        Returns
+        -------
+        Copies or None
+            ``None`` if the split is of before.
+        """
         if self._groups is None:
             return None
         asked = [group for name in sample_ids if (group := self._groups.get(name))]
         same, alike = ({numbers[place] for numbers in asked} - {0} for place in (0, 1))
-        found: tuple[list[str], list[str], list[str]] = ([], [], [])
+        found: tuple[list[str], ...] = ([], [], [], [], [])
         for name, numbers in self._groups.items():
             if numbers[1] in alike and name not in sample_ids:
                 found[2 if name in self._tests else int(numbers[0] not in same)].append(name)
+        told = {*sample_ids, *(name for names in found for name in names)}
+        for name in self.sources if near else ():
+            if name in near and name not in told:
+                found[4 if name in self._tests else 3].append(name)
         return Copies(*map(tuple, found))
 
     def _found(self, named: Named) -> Sequence[str]:
@@ -228,7 +242,7 @@ class Catalogue:
         value, stored = str(named.value), self._by_name[named.kind]
         if value in stored:
             return stored[value]
-        form = unicodedata.normalize("NFC", value)
+        form = composed(value)
         return (*stored.get(form, ()), *self._by_form[named.kind].get(form, ()))
 
     def _members(self, value: str) -> Sequence[str]:
@@ -240,8 +254,8 @@ class Catalogue:
     def _class_number(self, value: str) -> int | None:
         if value in self.classes:
             return self.classes.index(value)
-        form = unicodedata.normalize("NFC", value)
-        equivalent = [n for n, name in enumerate(self.classes) if unicodedata.normalize("NFC", name) == form]
+        form = composed(value)
+        equivalent = [n for n, name in enumerate(self.classes) if composed(name) == form]
         return equivalent[0] if len(equivalent) == 1 else None
 
     @cached_property
@@ -259,7 +273,7 @@ class Catalogue:
             kind: _grouped(
                 (form, sample_id)
                 for name, sample_ids in stored.items()
-                if not name.isascii() and (form := unicodedata.normalize("NFC", name)) != name
+                if (form := composed(name)) != name
                 for sample_id in sample_ids
             )
             for kind, stored in self._by_name.items()

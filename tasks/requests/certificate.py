@@ -33,7 +33,7 @@ OWN: Mapping[str, frozenset[str]] = {
     kind: frozenset(keys.split())
     for kind, keys in {
         "received": "channel flow_run requester ground received_at due_at",
-        "validated": "samples already_erased_by classes subjects shared near_copies",
+        "validated": "samples already_erased_by classes subjects shared near_copies by_features",
         "behind": "first",
         "advanced": "first",
         "duplicate": "first already_erased_by",

@@ -6,7 +6,7 @@ whichever way it arrives.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -76,6 +76,13 @@ class Desk(Record):
         return intake.submit(
             self, content, name, catalogue, channel=channel, request=request, flow_run=flow_run
         )
+
+    def foresee(self, catalogue: Catalogue | None, submissions: Iterable[tuple[bytes, str]]) -> None:
+        """Prepare for many submissions, bytes and a name each, that are submitted with the same catalogue.
+
+        What takes a pass over all images is done once for all of them.
+        """
+        intake.foresee(self, catalogue, submissions)
 
     def resolve(self, catalogue: Catalogue) -> Iterator[Receipt]:
         """Resolve the requests that were received while the data could not be read."""

@@ -177,8 +177,9 @@ class Validated(Fact, kind="validated"):
     Each of ``samples`` has one digest a kind of name (``id``, ``path``, ``index``). ``already_erased_by``:
     the requests that erased what else it names. ``classes``: digests of classes that it names as a whole.
     ``copies``: of how many other samples it was told that they show the same pictures. ``near_copies``: how
-    many such samples it takes along. ``subjects``: digests of the people whose samples it asks for.
-    ``shared``: how many of its samples show other people, too.
+    many such samples it takes along. ``by_features``: how many of these only the features of the model in
+    production tell. ``subjects``: digests of the people whose samples it asks for. ``shared``: how many of
+    its samples show other people, too.
     """
 
     transition = Transition(after(S.RECEIVED), S.VALIDATED, on_hold=True)
@@ -188,6 +189,7 @@ class Validated(Fact, kind="validated"):
     classes: tuple[Digest, ...] = ()
     copies: int = 0
     near_copies: int = 0
+    by_features: int = 0
     subjects: tuple[Digest, ...] = ()
     shared: int = 0
 
@@ -197,6 +199,7 @@ class Validated(Fact, kind="validated"):
         more = {
             "other(s) show the same picture": self.copies,
             "are copies that were taken along": self.near_copies,
+            "of these only the model's features tell": self.by_features,
             "show other people, too": self.shared,
         }
         told = "".join(f"; {count} {what}" for what, count in more.items() if count)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -70,6 +71,7 @@ def take(
     INBOX.mkdir(parents=True, exist_ok=True)
     CLAIMED.mkdir(parents=True, exist_ok=True)
     with only_writer(INBOX):
+        desk.foresee(catalogue, _to_come(settled))
         for path in _visible(CLAIMED):
             match = _CLAIMED_NAME.fullmatch(path.name)
             name = match[2] if match else path.name
@@ -83,6 +85,14 @@ def take(
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _to_come(settled: float) -> Iterator[tuple[bytes, str]]:
+    """Yield content and name of the files that will be submitted, as far as they can be read now."""
+    for path in (*_visible(CLAIMED), *_visible(INBOX)):
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.lstat().st_mtime >= settled:
+                yield _content(path), path.name
 
 
 def _outcome(desk: Desk, work: Callable[[], T]) -> T | str:

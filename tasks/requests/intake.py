@@ -7,9 +7,11 @@ lock, so of many that come at once each is held against all that came before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.requests import events as facts
@@ -21,6 +23,7 @@ from tasks.requests.deadlines import Rules, due
 from tasks.requests.keys import reference
 from tasks.requests.ledger import SKEW, Writer
 from tasks.requests.meanings import Meaning
+from tasks.requests.neighbours import Near
 from tasks.requests.parsing import Parsed, parse
 from tasks.requests.record import Record
 from tasks.requests.request import ID, Request, new_id
@@ -34,13 +37,15 @@ class Receipt:
     """What a submission led to: the request, and, if it was rejected, why.
 
     ``copies``: other samples that show the same pictures as those that it names; ``None`` if that cannot be
-    told, or nothing was resolved. ``waits``: why it cannot be told now whose samples it asks for.
+    told, or nothing was resolved. ``waits``: why it cannot be told now whose samples it asks for. ``untold``:
+    why copies are not told by the model's features, though ``requests.near_features`` asks for it.
     """
 
     request: Request
     problems: tuple[Problem, ...] = ()
     copies: Copies | None = None
     waits: str = ""
+    untold: str = ""
 
     def told(self) -> str:
         """Say in one line what became of the request, without the name of a sample."""
@@ -52,9 +57,13 @@ class Receipt:
         """Say what else of its samples who submits must know, without names."""
         validated = self.request.latest(facts.Validated)
         if validated and validated.near_copies:
-            yield f"{validated.near_copies} sample(s) that show the same picture are taken along"
+            by = f", or are near by the model's features ({validated.by_features}),"
+            also = by if validated.by_features else ""
+            yield f"{validated.near_copies} sample(s) that show the same picture{also} are taken along"
         if validated and validated.shared:
             yield f"{validated.shared} sample(s) show other people, too"
+        if self.untold:
+            yield self.untold
 
 
 RECORDED = 100
@@ -90,8 +99,24 @@ def submit(
     return _take(record, request, parsed, catalogue, (received, name, content))
 
 
+def foresee(record: Record, catalogue: Catalogue | None, submissions: Iterable[tuple[bytes, str]]) -> None:
+    """Look once for what is near to the samples of many submissions, which are then taken one by one.
+
+    What is wrong with a submission is told when it is taken. ``submissions``, bytes and a name each, are not
+    asked for where copies are not told by the model's features.
+    """
+    if record.settings.near_features is None or catalogue is None:
+        return
+    asked = []
+    for content, name in submissions:
+        with suppress(Exception):
+            asked.append(meanings.asked_for(parse(content, name), catalogue, record.keys))
+    catalogue.neighbours.look(record, asked)
+
+
 def resolve(record: Record, catalogue: Catalogue) -> Iterator[Receipt]:
     """Resolve the requests that were received while it could not be told what they name."""
+    foresee(record, catalogue, _readable(path for _, path in pending.waiting()))
     for request, path in pending.waiting():
         with record.ledger.writing() as writer:
             if writer.state(request).status is not Status.RECEIVED:  # it has ended, or never was recorded
@@ -113,6 +138,12 @@ def resolve(record: Record, catalogue: Catalogue) -> Iterator[Receipt]:
             yield receipt
 
 
+def _readable(paths: Iterable[Path]) -> Iterator[tuple[bytes, str]]:
+    for path in paths:
+        with suppress(OSError):
+            yield path.read_bytes(), path.name
+
+
 def _take(
     record: Record,
     request: str,
@@ -126,15 +157,16 @@ def _take(
     """
     problems: tuple[Problem, ...] = ()
     copies: Copies | None = None
-    waits = ""
+    waits = untold = ""
     drawn = False
+    near = _near(record, parsed, catalogue)
     try:
         with record.writing() as writer:
             if writer.state(request).status is not (None if arrival else Status.RECEIVED):
                 return Receipt(record.show(request))
             try:
                 try:
-                    meaning = meanings.find(record, writer, parsed, catalogue)
+                    meaning = meanings.find(record, writer, parsed, catalogue, near.ids)
                 except LostSubjectsKeyError as error:
                     meaning, waits = None, str(error)
             except SubmissionError as error:
@@ -151,8 +183,8 @@ def _take(
                 elif meaning.ids and catalogue:
                     drawn = not record.keys.exists(request)
                     key = record.keys.create(request) if drawn else record.keys.load(request)
-                    copies = catalogue.copies_of(meaning.ids)
-                    _validate(record, writer, request, parsed, catalogue, meaning, key, len(copies or ()))
+                    copies, untold = meaning.copies, near.untold
+                    _validate(record, writer, request, parsed, catalogue, meaning, key)
                 else:
                     erased_by = tuple(sorted(meaning.erased_by))
                     first = min(erased_by, default="")
@@ -161,7 +193,17 @@ def _take(
         if drawn and not _may_be_kept(record, request):
             record.keys.destroy(request)
         raise
-    return Receipt(record.show(request), problems, copies, waits)
+    return Receipt(record.show(request), problems, copies, waits, untold)
+
+
+def _near(record: Record, parsed: Parsed, catalogue: Catalogue | None) -> Near:
+    """Return what is near by the model's features; before the writer's lock, for all images are read."""
+    if record.settings.near_features is None or catalogue is None:
+        return Near()
+    try:
+        return catalogue.neighbours.of(record, meanings.asked_for(parsed, catalogue, record.keys))
+    except LostSubjectsKeyError:
+        return Near()
 
 
 def _may_be_kept(record: Record, request: str) -> bool:
@@ -180,7 +222,6 @@ def _validate(
     catalogue: Catalogue,
     meaning: Meaning,
     key: bytes,
-    copies: int,
 ) -> None:
     """Append the events of a request that names samples which are there."""
     samples = [
@@ -199,8 +240,9 @@ def _validate(
         samples=tuple(samples),
         already_erased_by=erased_by,
         classes=tuple(classes),
-        copies=copies,
-        near_copies=meaning.taken_along,
+        copies=len(meaning.copies or ()),
+        near_copies=len(meaning.taken_along),
+        by_features=(meaning.copies or Copies()).by_features + meaning.taken_along.by_features,
         subjects=tuple(people),
         shared=meaning.shared,
     )

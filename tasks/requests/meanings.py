@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from tasks.requests import events as facts
 from tasks.requests.catalogue import LOST, Catalogue
-from tasks.requests.copies import UNKNOWN
+from tasks.requests.copies import UNKNOWN, Copies
 from tasks.requests.keys import KeyStore, reference
 from tasks.requests.ledger import Writer
 from tasks.requests.parsing import Parsed
@@ -38,8 +38,11 @@ class Meaning:
         Requests that erased what is no longer there.
     class_erased
         Whether it names a class of which every sample was erased, by whatever name.
+    copies
+        Other samples that show the same picture as one that a name means, or nearly, and stay; ``None`` if
+        nobody has looked.
     taken_along
-        How many of the samples no name means: they show the same picture as one that is meant, or nearly.
+        Those that do not stay, but are among the samples.
     shared
         How many of the samples show other people than those that are asked for.
     """
@@ -47,12 +50,42 @@ class Meaning:
     ids: frozenset[str]
     erased_by: frozenset[str] = frozenset()
     class_erased: bool = False
-    taken_along: int = 0
+    copies: Copies | None = None
+    taken_along: Copies = field(default_factory=Copies)
     shared: int = 0
 
 
-def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | None) -> Meaning | None:
+def asked_for(parsed: Parsed, catalogue: Catalogue, keys: KeyStore) -> frozenset[str]:
+    """Return the samples that the names of a submission mean, of those that there are; none if one is wrong.
+
+    Raises
+    ------
+    LostSubjectsKeyError
+        If it names a person, and it cannot be told whose the samples are.
+    """
+    present, _, problems = _present(parsed, catalogue, keys)
+    return frozenset() if problems else frozenset(present)
+
+
+def find(
+    record: Record,
+    writer: Writer,
+    parsed: Parsed,
+    catalogue: Catalogue | None,
+    near: Collection[str] = (),
+) -> Meaning | None:
     """Return what the names of a submission mean.
+
+    Parameters
+    ----------
+    record, writer
+        What earlier requests have asked for and erased.
+    parsed
+        The submission.
+    catalogue
+        The samples that there are; ``None`` while the data cannot be read.
+    near
+        What is near to :func:`asked_for` by the model's features.
 
     Returns
     -------
@@ -70,11 +103,12 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
     if catalogue is None:
         return None
     present, missing, problems = _present(parsed, catalogue, record.keys)
-    ids = set(present)
+    copies, taken = catalogue.copies_of(present, near), Copies()
     if parsed.submission.near_copies == "include":
         if not catalogue.tells_copies:
             problems.append(Problem(None, "near_copies", UNKNOWN))
-        ids |= catalogue.with_copies(ids)
+        copies, taken = Copies(), copies or Copies()
+    ids = {*present, *taken.ids}
     askers = _askers(record, writer, [named for named, _ in missing]) if missing else {}
     erased_by = {asker.request for asker in askers.values() if _has_erased(asker)}
     gone = [
@@ -93,7 +127,7 @@ def find(record: Record, writer: Writer, parsed: Parsed, catalogue: Catalogue | 
         return None
     _refuse_what_leaves_nothing(record, writer, ids, catalogue)
     shared = _shared(parsed, present, ids, catalogue, record.keys)
-    return Meaning(frozenset(ids), frozenset(erased_by), class_erased, len(ids) - len(present), shared)
+    return Meaning(frozenset(ids), frozenset(erased_by), class_erased, copies, taken, shared)
 
 
 def same(record: Record, writer: Writer, ids: frozenset[str], request: str) -> str | None:

@@ -20,7 +20,9 @@ class Settings(Section):
     ``ledger`` is SQLAlchemy's URL; a password belongs into EXPUNGE_LEDGER, which takes precedence, as
     EXPUNGE_KEYS does for ``keys``; null is a folder of the project's own, below
     ``~/.local/share/expunge/keys``. ``approval``: whether a person must approve; ``shared``: whether one must
-    (``ask``) where a request for a person's samples takes some that show other people, too. A request is due
+    (``ask``) where a request for a person's samples takes some that show other people, too.
+    ``near_features``: the smallest cosine between the features of two samples, by the model in production, at
+    which they are told to be near copies (null: they are not compared). A request is due
     ``due_months`` after it was received, ``extension_months`` later if that was extended (GDPR Art.
     12(3): one and two), and at risk ``at_risk_days`` before. Days are those of ``timezone``; with
     ``working_days``, what would be due on a weekend or on a public holiday of the country or subdivision
@@ -41,6 +43,7 @@ class Settings(Section):
     keys: Annotated[str, Field(min_length=1)] | None = None
     approval: bool = False
     shared: Literal["ask", "erase"] = "ask"
+    near_features: Annotated[float, Field(gt=0, le=1)] | None = None
     due_months: Annotated[int, Field(ge=1, le=12)] = 1
     extension_months: Annotated[int, Field(ge=1, le=12)] = 2
     at_risk_days: Annotated[int, Field(ge=0, le=365)] = 7

@@ -101,17 +101,18 @@ def assign_roles(
 def _parts(
     image_set: ImageSet, split: Split, named: NDArray[np.int64], held: NDArray[np.int64]
 ) -> NDArray[np.str_]:
+    """Parts of the samples: the source's own first, and then what is drawn of the training samples left."""
     parts = np.where(image_set.is_test, "test", "train")
+    if image_set.is_val is not None:
+        parts[image_set.is_val] = "val"
     parts[held] = "test"
     if not image_set.has_test:
         parts[_held_out("test", split.test_fraction, image_set, parts, split, named)] = "test"
         log.info(
-            "the source has no test part: %s.test_fraction, %g of every class, is taken",
-            WHERE,
-            split.test_fraction,
-        )
+            "the source has no test part: %s.test_fraction, %g of every class%s, is taken",
+            WHERE, split.test_fraction, "" if image_set.is_val is None else " but for the source's val part",
+        )  # fmt: skip
     if image_set.is_val is not None:
-        parts[image_set.is_val] = "val"
         parts[named] = "train"
         parts[held] = "test"
         if not np.any(parts == "val"):
@@ -143,6 +144,8 @@ def _held_out(
 ) -> NDArray[np.int64]:
     """Choose what is held out of the training samples, without those that are to be forgotten by name.
 
+    The fraction is of each class's samples that are in no other part yet: of a source that has a val part and
+    no test part, the test share is of those that are not val.
     At least one sample of every class stays for training. A person's samples stay together; so what is of the
     same person as a sample that is named is not held out either.
     """
@@ -154,8 +157,8 @@ def _held_out(
     if image_set.subjects is not None:
         groups = groups_of(image_set.subjects)
         is_candidate &= ~np.isin(groups, groups[named])
-        # a person of whom the source's own test part has images stays where the source has put the rest
-        is_candidate &= ~np.isin(groups, groups[image_set.is_test])
+        # a person of whom a part of the source's own has images stays where the source has put the rest
+        is_candidate &= ~np.isin(groups, groups[image_set.is_test | (parts == "val")])
     candidates = np.flatnonzero(is_candidate)
     free = np.bincount(image_set.labels[candidates], minlength=len(image_set.classes))
     spare = (free - 1).clip(0)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import unicodedata
 
 
+def composed(name: str) -> str:
+    """Return a name in the form in which names are compared: NFC."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def forms(value: str) -> tuple[str, ...]:
     """Return the ways to write a name that are canonically equivalent, its own first.
 
     A keyed digest is of the name as it was stored, which may be in either form.
     """
-    composed, decomposed = (unicodedata.normalize(form, value) for form in ("NFC", "NFD"))
-    return tuple(dict.fromkeys([value, composed, decomposed]))
+    return tuple(dict.fromkeys([value, composed(value), unicodedata.normalize("NFD", value)]))

@@ -246,7 +246,7 @@ def test_the_table_of_subjects_may_spell_a_name_in_another_form(pets: Path) -> N
     ("text", "message"),
     [
         ("file,who\na,b\n", "line 1: the header is file,who; path,subject is right"),
-        ("path,subject\na\n", "line 2: 1 cells; two are right"),
+        ("path,subject\na\n", "line 2: 1 cells; the header has 2"),
         (f"path,subject\na,{'x' * 257}\n", "line 2: a subject is one line of at most 256 characters"),
         ("", "line 1: the header is missing"),
     ],

@@ -100,7 +100,7 @@ def test_what_is_no_file_of_weights_is_one_line(content: bytes, suffix: str) -> 
 def test_a_list_is_no_state_dict() -> None:
     Path("data/pretrained").mkdir(parents=True)
     torch.save([torch.zeros(1)], "data/pretrained/x.pt")
-    assert "data/pretrained/x.pt holds no state dict" in refusal(weights="data/pretrained/x.pt")
+    assert "holds list, which is no state dict" in refusal(weights="data/pretrained/x.pt")
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -15,8 +15,9 @@ from torchvision import models
 
 from tasks.core.errors import ExpungeError
 from tasks.engine.weights import Info, create
+from tasks.models._state_dict import StateDict, read
 from tasks.processing import foreign_weights
-from tasks.processing.foreign_weights import Foreign, fit, read, reorder
+from tasks.processing.foreign_weights import fit, reorder
 from tests import tiny
 
 WHAT = "grey_cnn"
@@ -33,7 +34,7 @@ def saved(value: Any, name: str = "w.pt") -> Path:
     return Path(name)
 
 
-def fitted(path: Path) -> Foreign:
+def fitted(path: Path) -> StateDict:
     return fit(read(path), tiny.model(), path, WHAT)
 
 

@@ -334,3 +334,35 @@ def test_where_nothing_is_left_of_the_sources_val_part_one_is_taken(
     parts, _ = assign_roles(of, random(0.2))
     assert np.count_nonzero(parts == "val") == 2
     assert "nothing is left of the source's val part" in caplog.text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_test_share_is_drawn_beside_the_sources_val_part(seed: int) -> None:
+    of = replace(image_set([40, 25], [0, 0]), has_test=False)
+    is_val = np.arange(65) % 2 == 0
+    of = replace(of, is_val=is_val)
+    parts, _ = assign_roles(of, random(0.1, seed))
+    assert np.array_equal(parts == "val", is_val)
+    rest = [int(np.count_nonzero(~is_val & (of.labels == label))) for label in (0, 1)]
+    assert [np.count_nonzero((parts == "test") & (of.labels == label)) for label in (0, 1)] == [
+        share(0.2, count) for count in rest
+    ]
+
+
+def test_whom_the_sources_val_part_shows_is_not_drawn_into_test() -> None:
+    of = replace(image_set([40, 40], [0, 0]), has_test=False)
+    is_val = np.arange(80) % 8 == 0
+    subjects = tuple(("both",) if row % 8 < 2 else (f"p{row}",) for row in range(80))
+    parts, _ = assign_roles(replace(of, is_val=is_val, subjects=subjects), random(0.1))
+    shared = np.array([names == ("both",) for names in subjects])
+    assert set(parts[shared & ~is_val]) == {"train"}
+    assert np.count_nonzero(parts == "test") == 2 * share(0.2, 35)
+
+
+def test_a_named_sample_of_the_sources_val_part_trains_and_changes_no_other_part(tmp_path: Path) -> None:
+    of = replace(image_set([40, 25], [0, 0]), has_test=False)
+    of = replace(of, is_val=np.arange(65) % 2 == 0)
+    before = by_id(of, assign_roles(of, random(0.1))[0])
+    after = by_id(of, assign_roles(of, ids_file(tmp_path, ["train/0/0"]))[0])
+    assert {name for name in before if before[name] != after[name]} == {"train/0/0"}
+    assert after["train/0/0"] == "train"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
+from tasks.datasets._reading.csv_text import as_csv, rows_of
 from tasks.samples.check import is_plain
+from tasks.samples.unicode_forms import composed
 
 FILE = "subjects.csv"
 """Table beside the images of an image folder, unless ``split.subject`` names another."""
@@ -40,11 +39,6 @@ def references_in(cell: object, where: str) -> tuple[str, ...]:
                 f"{where}: a subject is one line of at most {LONGEST} characters, without control characters"
             )
     return found
-
-
-def composed(name: str) -> str:
-    """Return a path in the form in which names are compared: systems spell ``é`` in two ways."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def read_subjects(path: Path) -> dict[str, tuple[str, ...]]:
@@ -78,13 +72,6 @@ def without(path: Path, names: Collection[str]) -> bool:
     return True
 
 
-def as_csv(rows: Iterable[Sequence[str]], delimiter: str = ",") -> str:
-    """Return rows as the text of a CSV file."""
-    text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 def of_samples(
     names: Sequence[str], subjects: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[tuple[str, ...], ...], int]:
@@ -94,26 +81,14 @@ def of_samples(
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    rows = rows_of(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        _, head = next(rows)
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; split.subject names it") from None
-    except UnicodeDecodeError as error:
-        raise ExpungeError(f"{path} is not UTF-8 text: byte {error.start}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        head = next(reader, [])
-        if sorted(head) != HEAD:
-            raise ExpungeError(
-                f"{path}, line 1: the header is {','.join(head) or 'missing'}; {','.join(HEAD)} is right"
-            )
-        at = [head.index(column) for column in HEAD]
-        found = []
-        for row in reader:
-            if len(row) != len(HEAD) and row:
-                raise ExpungeError(f"{path}, line {reader.line_num}: {len(row)} cells; two are right")
-            if row:
-                found.append((reader.line_num, [row[place] for place in at]))
-    except csv.Error as error:
-        raise ExpungeError(f"{path}, line {reader.line_num}: {error}") from None
-    return found
+    if sorted(head) != HEAD:
+        raise ExpungeError(
+            f"{path}, line 1: the header is {','.join(head) or 'missing'}; {','.join(HEAD)} is right"
+        )
+    at = [head.index(column) for column in HEAD]
+    return [(line, [row[place] for place in at]) for line, row in rows]
