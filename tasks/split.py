@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +67,18 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
     is_listed, delivered = erased.naming(keys), frozenset(image_set.sample_ids)
     image_set = image_set.subset(kept)
     left_out = delivered.difference(image_set.sample_ids)  # also what came under another name
-    parts, roles = assign_roles(image_set, section, lambda name: name in left_out or is_listed(name))
-    columns = (image_set.sample_ids, image_set.sources, image_set.labels)
-    manifest = Manifest(*columns, roles)
-    write_pictures(image_set.pictures, SPLIT)
-    same, alike = find_copies(image_set.images)
+    with ThreadPoolExecutor(1) as beside:  # what numpy does there takes no lock
+        copies = beside.submit(find_copies, image_set.images)
+        parts, roles = assign_roles(image_set, section, lambda name: name in left_out or is_listed(name))
+        columns = (image_set.sample_ids, image_set.sources, image_set.labels)
+        manifest = Manifest(*columns, roles)
+        made = LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes)
+        made.write(shard=int(section.shard_mib * 2**20))
+    same, alike = copies.result()
     write_copies(image_set.sample_ids, same, alike, SPLIT)
+    write_pictures(image_set.pictures, SPLIT)
     write_subjects(image_set.sample_ids, image_set.subjects, keys, SPLIT)
     write_json(SPLIT / "rows.json", [{"file": file, "rows": rows} for file, rows in image_set.row_counts])
-    made = LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes)
-    made.write(shard=int(section.shard_mib * 2**20))
     metrics: dict[str, float] = {f"{role}/count": len(manifest.indices(role)) for role in Manifest.groups}
     metrics["classes/count"] = len(image_set.classes)
     if not image_set.has_test:

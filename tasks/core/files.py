@@ -23,6 +23,9 @@ STATE = Path(".expunge")
 """Folder for what is neither source nor stage output: locks, checkpoints, unsent records."""
 
 
+SMALL = 2**20
+"""Bytes of a file below which it is read at once."""
+
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -175,8 +178,24 @@ def content_digest(path: Path) -> str:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """MD5 of every file below a folder, by its path below that, but for what Python compiles."""
-    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    return {file.relative_to(folder).as_posix(): digest(file) for file in files}
+    found: dict[str, str] = {}
+    for place, folders, files in os.walk(folder):  # a Path for each of many files would take most of the time
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+        below = Path(place).relative_to(folder).as_posix()
+        start = "" if below == "." else f"{below}/"
+        found |= {f"{start}{name}": _md5(f"{place}/{name}") for name in files if _is_file(f"{place}/{name}")}
+    return found
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _md5(path: str) -> str:
+    with open(path, "rb") as file:  # noqa: PTH123
+        start = file.read(SMALL)
+    return hashlib.md5(start, usedforsecurity=False).hexdigest() if len(start) < SMALL else digest(Path(path))
 
 
 def folder_digest(files: Mapping[str, str]) -> str:
