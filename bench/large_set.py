@@ -14,7 +14,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,13 +48,13 @@ def write_images(folder: Path, count: int) -> None:
         small.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(file, quality=80)
 
 
-def write_project(root: Path) -> None:
-    """The project's stages at ``root``, with parameters for the images in ``data/images``."""
+def write_project(root: Path, split: Mapping[str, Any]) -> None:
+    """The project's stages at ``root``, with parameters for an image folder that ``split`` tells of."""
     (root / "tasks").symlink_to(ROOT / "tasks")
     (root / "data/requests").mkdir(parents=True)
     (root / "data/requests/erased.txt").write_bytes((ROOT / "data/requests/erased.txt").read_bytes())
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["split"] |= {"source": "image_folder", "path": "data/images"}
+    params["split"] |= {"source": "image_folder", **split}
     params["train"] |= {"model": "module", "module": {"path": "model.py", "options": {}}}
     params["train"]["recipe"] |= {"epochs": 1, "batch_size": 16, "lr": 0.01}
     (root / "model.py").write_text(MODEL)
@@ -69,7 +71,7 @@ def main() -> None:
     count = int(arguments.gib * 2**30 / (3 * SIDE**2))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         root = Path(name)
-        write_project(root)
+        write_project(root, {"path": "data/images"})
         write_images(root / "data/images", count)
         print(f"{count} images of {SIDE}×{SIDE}: {count * 3 * SIDE**2 / 2**30:.1f} GiB of pixels")
         environment = {**os.environ, "PYTHONPATH": str(root), "EXPUNGE_KEYS": f"{name}-keys"}

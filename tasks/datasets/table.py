@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from tasks.core.params import Split
 from tasks.datasets import register
 from tasks.datasets._reading import hub_columns as hub
 from tasks.datasets._reading.below import refuse_escaping
-from tasks.datasets._reading.csv_text import as_csv, rows_of
+from tasks.datasets._reading.csv_text import as_csv, rows_of, separator_of, spelled
 from tasks.datasets._reading.decode import SHOWN, Decoder
 from tasks.datasets._reading.hub_files import NAMES
 from tasks.datasets._reading.still import Decoding
@@ -32,13 +33,17 @@ from tasks.samples.unicode_forms import composed
 
 log = logging.getLogger(__name__)
 
-PATH = ("path", "file_name", "filename", "file", "image_path")
+PATH = (
+    "path", "file_name", "filename", "file", "image_path", "file_path", "filepath", "image_name", "image",
+)  # fmt: skip
 SPLIT = "split"
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-KINDS = (*DELIMITERS, ".parquet")
+TSV = ".tsv"
+KINDS = (".csv", TSV, ".parquet")
 
 REWRITTEN = KINDS
 """Ends of the names of files that :func:`remove` writes anew without the erased, instead of deleting them."""
+
+NUMBER = re.compile(r"-?[0-9]+")
 
 MARK = ".expunge-known.json"
 """Classes and parts there were before the first image left: they stay, and so do the numbers of classes."""
@@ -58,6 +63,8 @@ class _Table:
         Paths below the root, composed of ``/`` and normalised.
     lines
         Where the rows stand: lines of a text, or numbers of rows.
+    separator
+        What stands between the cells of a text.
     """
 
     file: Path
@@ -67,6 +74,7 @@ class _Table:
     split: str | None
     subject: str | None
     lines: Sequence[int]
+    separator: str = ","
 
     def cells(self, column: str | None) -> Sequence[object]:
         """Return the cells of a column; None of one that there is not."""
@@ -106,7 +114,7 @@ def table(path: Path, split: Split) -> ImageSet:
     """Read the images that a CSV, TSV or Parquet file in the folder ``path`` lists.
 
     The table is the file ``split.table`` below ``path``, or else the only one of its kind there. Its columns
-    are ``path`` (or ``file_name``, ``filename``, ``file``, ``image_path``), ``label`` (or
+    are ``path`` (or another of :data:`PATH`), ``label`` (or
     ``split.label_column``, or another that hubs use), and if wanted ``split`` (train, val, test) and
     ``subject`` (or what ``split.subject`` names). Paths lie below ``split.root``, a folder below ``path``;
     absolute ones must lead there, too. Labels are numbers or names, and are the classes' names; several rows
@@ -210,19 +218,21 @@ def _file(path: Path, split: Split) -> Path:
 
 def _read(path: Path, split: Split) -> _Table:
     file = _file(path, split)
-    columns, lines = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
+    separator = "\t" if file.suffix.lower() == TSV else separator_of(file, PATH)
+    columns, lines = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file, separator)
     names = list(columns)
-    paths = [name for name in PATH if name in names]
+    by_spelling = {spelled(name): name for name in reversed(names)}
+    paths = [by_spelling[name] for name in PATH if name in by_spelling]
     if not paths:
         raise ExpungeError(f"{file} has no column path (or {', '.join(PATH[1:])}); found {', '.join(names)}")
     schema = pa.schema([(name, pa.string()) for name in names])
     subject = hub.subject_column(file, schema, split)
     label = hub.label_column(file, schema, split)
-    return _Table(file, columns, paths[0], label, SPLIT if SPLIT in names else None, subject, lines)
+    return _Table(file, columns, paths[0], label, by_spelling.get(SPLIT), subject, lines, separator)
 
 
-def _csv(file: Path) -> tuple[dict[str, Sequence[object]], Sequence[int]]:
-    (_, head), *rows = rows_of(file, DELIMITERS[file.suffix.lower()])
+def _csv(file: Path, separator: str) -> tuple[dict[str, Sequence[object]], Sequence[int]]:
+    (_, head), *rows = rows_of(file, separator)
     if len(set(head)) < len(head):
         raise ExpungeError(f"{file}, line 1: two columns have the same name; found {', '.join(head)}")
     columns: dict[str, Sequence[object]] = {
@@ -272,6 +282,13 @@ def _rows(path: Path, found: _Table, split: Split) -> list[_Row]:
                 rows[name] = _Row(name, label, row.part, several, before.first)
             else:
                 problems.append(f"{where}: {name[:80]!a} is listed before, at {found.lines[before.first]}")
+    labels = {row.label for row in rows.values()}
+    if labels and all(NUMBER.fullmatch(label) for label in labels):
+        problems += [
+            f"{found.where(row.first)}: label {row.label}; numbers from 0, or names, are right"
+            for row in rows.values()
+            if row.label.startswith("-")
+        ]
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ExpungeError(f"{'; '.join(problems[:SHOWN])}{more}")
@@ -351,5 +368,4 @@ def _write_without(found: _Table, going: Collection[int]) -> None:
             pq.write_table(whole.take(kept), file)
         return
     rows: Iterator[list[str]] = ([str(cells[row]) for cells in found.columns.values()] for row in kept)
-    delimiter = DELIMITERS[found.file.suffix.lower()]
-    write_text(found.file, as_csv([list(found.columns), *rows], delimiter))
+    write_text(found.file, as_csv([list(found.columns), *rows], found.separator))

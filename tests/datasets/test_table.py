@@ -147,7 +147,7 @@ def test_a_row_that_cannot_be_used_is_named_by_line(
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("image,label", "has no column path (or file_name, filename, file, image_path); found image, label"),
+        ("picture,label", "image_name, image); found picture, label"),
         ("path,kind", "has no column of labels (label, labels, fine_label, coarse_label); found path, kind"),
         ("path,path", "two columns have the same name"),
     ],
@@ -174,6 +174,32 @@ def test_a_table_from_a_spreadsheet_with_a_mark_and_blanks_is_read(photos: Path)
     lines = ["path,label", *(f"{path}, {label} " for path, label in rows())]
     (photos / "labels.csv").write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
     assert read(photos).classes == ("ant", "cat", "dog")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_spreadsheet_of_any_country_is_read_and_written_back_as_it_was(
+    photos: Path, separator: str
+) -> None:
+    cells = [[path, label, f"crm:{number}"] for number, (path, label) in enumerate(rows())]
+    write(photos / "labels.csv", " Image_Path,Label ,SUBJECT", cells, separator)
+    found = read(photos)
+    assert (found.classes, found.subjects[:1] if found.subjects else None) == (
+        ("ant", "cat", "dog"), (("crm:0",),),
+    )  # fmt: skip
+    before = (photos / "labels.csv").read_text().splitlines()
+    remove(photos, ["img/04.png"], reading())
+    assert (photos / "labels.csv").read_text().splitlines() == [*before[:5], *before[6:]]
+
+
+@pytest.mark.parametrize("others", ["0", "12"])
+def test_a_number_below_zero_is_no_label_unless_labels_are_names(photos: Path, others: str) -> None:
+    cells = [[path, others] for path, _ in rows()]
+    cells[3][1] = "-1"
+    write(photos / "labels.csv", "path,label", cells)
+    assert "labels.csv, line 5: label -1; numbers from 0, or names, are right" in refusal(photos)
+    cells[4][1] = "cat"
+    write(photos / "labels.csv", "path,label", cells)
+    assert read(photos).classes == tuple(sorted({"-1", others, "cat"}))
 
 
 def test_a_name_in_another_form_of_unicode_is_the_file(photos: Path) -> None:

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.core.errors import ExpungeError
+
+SEPARATORS = (",", ";", "\t")
+"""Between cells, as spreadsheets of different countries write them."""
+
+
+def spelled(name: str) -> str:
+    """Return the name of a column as it is compared: without blanks around it, in small letters."""
+    return name.strip().lower()
+
+
+def separator_of(path: Path, columns: Collection[str]) -> str:
+    """Return what stands between the cells of a CSV file: that by which its header has one of ``columns``.
+
+    It is a comma if nothing is, or the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+    except (OSError, UnicodeDecodeError):
+        return SEPARATORS[0]
+    for separator in SEPARATORS:
+        with suppress(csv.Error):
+            cells = next(csv.reader([head], delimiter=separator), [])
+            if not {spelled(cell) for cell in cells}.isdisjoint(columns):
+                return separator
+    return SEPARATORS[0]
 
 
 def rows_of(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.core.errors import ExpungeError
 from tasks.core.params import Split
+from tasks.datasets._reading.csv_text import spelled
 
 IMAGE = ("img", "image")
 LABEL = ("label", "labels", "fine_label", "coarse_label")
@@ -19,7 +20,7 @@ SUBJECT = "subject"
 
 def image_column(path: Path, schema: pa.Schema) -> str:
     """Return ``img`` or ``image``, or else the first column of a type that holds encoded images."""
-    named = [name for name in schema.names if name in IMAGE]
+    named = [name for name in schema.names if spelled(name) in IMAGE]
     typed = [name for name, kind in features(schema).items() if kind.get("_type") == "Image"]
     held = [field.name for field in schema if _holds_images(field.type)]
     fitting = [
@@ -46,7 +47,7 @@ def label_column(path: Path, schema: pa.Schema, split: Split) -> str:
     if split.label_column is not None:
         return _known(path, schema, split.label_column, "split.label_column")
     described = [name for name, kind in features(schema).items() if kind.get("_type") == "ClassLabel"]
-    found = [name for name in schema.names if name in LABEL] or [
+    found = [name for name in schema.names if spelled(name) in LABEL] or [
         name for name in schema.names if name in described
     ]
     if len(found) > 1:
@@ -65,7 +66,7 @@ def subject_column(path: Path, schema: pa.Schema, split: Split) -> str | None:
     """Return ``split.subject``, or ``subject`` if there is such a column."""
     if split.subject is not None:
         return _known(path, schema, split.subject, "split.subject")
-    return SUBJECT if SUBJECT in schema.names else None
+    return next((name for name in schema.names if spelled(name) == SUBJECT), None)
 
 
 def _known(path: Path, schema: pa.Schema, name: str, key: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.core.errors import ExpungeError
 from tasks.core.files import write_text
-from tasks.datasets._reading.csv_text import as_csv, rows_of
+from tasks.datasets._reading.csv_text import as_csv, rows_of, separator_of, spelled
 from tasks.samples.check import is_plain
 from tasks.samples.unicode_forms import composed
 
@@ -81,14 +81,15 @@ def of_samples(
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    rows = rows_of(path)
+    rows = rows_of(path, separator_of(path, HEAD))
     try:
         _, head = next(rows)
     except FileNotFoundError:
         raise ExpungeError(f"{path} is missing; split.subject names it") from None
-    if sorted(head) != HEAD:
+    names = [spelled(name) for name in head]
+    if sorted(names) != HEAD:
         raise ExpungeError(
             f"{path}, line 1: the header is {','.join(head) or 'missing'}; {','.join(HEAD)} is right"
         )
-    at = [head.index(column) for column in HEAD]
+    at = [names.index(column) for column in HEAD]
     return [(line, [row[place] for place in at]) for line, row in rows]
