@@ -30,6 +30,9 @@ from tasks.samples.pictures import write_pictures
 from tasks.samples.roles import assign_roles
 from tasks.samples.table import SPLIT, TAKEN
 
+BEFORE = "images.npy"
+"""What earlier versions wrote, and DVC no longer knows of: nobody would take out of it who is erased."""
+
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +77,7 @@ def split(params: Params, keys: KeyStore | None = None) -> dict[str, float]:
         manifest = Manifest(*columns, roles)
         made = LoadedSplit(image_set.images, Samples(*columns, parts), manifest, image_set.classes)
         made.write(shard=int(section.shard_mib * 2**20))
+    (SPLIT / BEFORE).unlink(missing_ok=True)
     same, alike = copies.result()
     write_copies(image_set.sample_ids, same, alike, SPLIT)
     write_pictures(image_set.pictures, SPLIT)

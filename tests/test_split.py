@@ -92,6 +92,13 @@ def test_the_embedded_sample_is_split_as_documented(tmp_path: Path, monkeypatch:
         )
 
 
+def test_the_images_of_an_earlier_version_do_not_stay_beside_the_shards(pets: Path) -> None:
+    Path("data/split").mkdir(parents=True)
+    Path("data/split/images.npy").write_bytes(b"pixels of somebody")
+    split(params("image_folder", pets))
+    assert sorted(name for name in contents() if "images" in name) == ["images/00000.npy", "images/slots.csv"]
+
+
 def test_row_i_is_the_same_sample_in_every_file(pets: Path) -> None:
     split(params("image_folder", pets))
     with Path("data/split/manifest.csv").open(encoding="utf-8", newline="") as file:
