@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 
 import dvc.logger  # noqa: F401 - first within a test, its log would go to a stream that ends with that test
 import pytest
+
+# As many processes as there are cores share the tests, and a thread that waits for another spins. PyTorch
+# reads this when it is imported; tests of several threads set them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell without job control starts background jobs with Ctrl-C ignored, and their children inherit that.
 # The tests that interrupt a process would then wait for ever.
