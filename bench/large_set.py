@@ -62,6 +62,11 @@ def write_project(root: Path, split: Mapping[str, Any]) -> None:
         YAML(typ="safe").dump(params, file)
 
 
+def flush(root: Path, environment: Mapping[str, str]) -> None:
+    """Wait until all records are sent: nobody writes to the folder any more, and it can be deleted."""
+    subprocess.run([sys.executable, "-m", "tasks.tracking", "flush"], cwd=root, env=environment, check=False)
+
+
 def main() -> None:
     """Make the set, run the stages, print what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -79,6 +84,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", f"tasks.{stage}"], cwd=root, env=environment, check=True)
             run = json.loads((root / f"data/{stage}/run.json").read_text(encoding="utf-8"))
             print(f"{stage}: {run['peak_memory_mib']} MiB at most, {run['seconds']:.0f} s", flush=True)
+        flush(root, environment)
 
 
 if __name__ == "__main__":

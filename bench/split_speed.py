@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.large_set import write_project
+from bench.large_set import flush, write_project
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "data/fashion-mnist-10k"
 VARIANTS, DIFFERENT, LINKS = 7, 200, 25
@@ -83,6 +83,7 @@ def timed(root: Path, changes: dict[str, Any]) -> tuple[float, int]:
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-m", "tasks.split"], cwd=root, env=environment, check=True)
     seconds = time.perf_counter() - begin
+    flush(root, environment)
     return seconds, json.loads((root / "data/split/run.json").read_text())["peak_memory_mib"]
 
 
