@@ -145,16 +145,22 @@ class LoadedSplit:
     classes: tuple[str, ...]
 
     def write(self, folder: Path = SPLIT, *, shard: int = 2**24) -> None:
-        """Write every file whole, the largest first; tables that the images no longer fit are never left.
+        """Write every file whole, the largest first: a full disk leaves what was there.
+
+        Tables that the images no longer fit are never left: they go before the first shard is another.
 
         Parameters
         ----------
         shard
             Bytes of pixels in a shard.
         """
-        for name in ("samples.csv", "manifest.csv"):
-            (folder / name).unlink(missing_ok=True)
-        write_shards(self.images, self.samples.sample_ids, folder / IMAGES, shard)
+
+        def forget_tables() -> None:
+            for name in ("samples.csv", "manifest.csv"):
+                (folder / name).unlink(missing_ok=True)
+
+        ids = self.samples.sample_ids
+        write_shards(self.images, ids, folder / IMAGES, shard, before_change=forget_tables)
         self.samples.write(folder / "samples.csv")
         self.manifest.write(folder / "manifest.csv")
         write_json(folder / "classes.json", list(self.classes))

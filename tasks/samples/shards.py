@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
@@ -59,7 +59,14 @@ def slots_for(sample_ids: Sequence[str], before: Mapping[str, int]) -> Rows:
     return np.array([before[name] if name in before else next(free) for name in sample_ids], dtype=np.int64)
 
 
-def write_shards(images: Images, sample_ids: Sequence[str], folder: Path, size: int) -> None:
+def write_shards(
+    images: Images,
+    sample_ids: Sequence[str],
+    folder: Path,
+    size: int,
+    *,
+    before_change: Callable[[], None] = lambda: None,
+) -> None:
     """Write the images of samples into the slots that they have there or had in the last split, or new ones.
 
     A shard that stays as it is is not written. Each file is written whole, ``slots.csv`` last; whatever else
@@ -75,6 +82,8 @@ def write_shards(images: Images, sample_ids: Sequence[str], folder: Path, size: 
         The shards', there or not.
     size
         Bytes of pixels that a shard holds at most, if an image is not larger.
+    before_change
+        Called when a shard has been written and is about to take its place.
     """
     slots = slots_for(sample_ids, _slots_before(folder))
     row_of = np.full(int(slots.max()) + 1, -1)
@@ -88,6 +97,8 @@ def write_shards(images: Images, sample_ids: Sequence[str], folder: Path, size: 
         if not _holds(folder / name, content):
             with write_whole(folder / name) as file:
                 file.write(content)
+                file.flush()
+                before_change()
     for path in folder.iterdir():
         if path.name not in made:
             path.unlink()

@@ -174,7 +174,7 @@ def test_an_impossible_value_is_refused_with_its_path(
     [
         ("mia: {}", "mia: {}\nmio: {}", f"mio is an unknown key; known keys: {SECTIONS}"),
         ("mia: {}", "mia: {fold: 3}",
-         "mia.fold is an unknown key; known keys: seed, folds, confidence, margin"),
+         "mia.fold is an unknown key; known keys: attack, seed, folds, confidence, margin"),
         ("lr: 0.1", "lr: 0.1, lrs: 1", f"train.recipe.lrs is an unknown key; known keys: {RECIPE}"),
         ("recipe: null", "recipe: {epochs: 1, lr: 1, x: 1}",
          f"finetune.recipe.x is an unknown key; known keys: {RECIPE}"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import ExpungeError
+from tasks.samples import shards
 from tasks.samples.manifest import (
     LoadedSplit,
     Manifest,
@@ -136,6 +137,22 @@ def test_tables_of_different_splits_are_refused(folder: Path) -> None:
     damage(folder, "manifest.csv", "0,val", "0,test")
     with pytest.raises(ExpungeError, match="are of different splits"):
         load_split(folder)
+
+
+def test_tables_that_the_images_do_not_fit_never_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the midst of the shards leaves no images of one split beside tables of another."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    split, tables = built(), {"samples.csv", "manifest.csv"}
+    monkeypatch.setattr(shards, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        split.write(folder)
+    assert tables <= {path.name for path in folder.iterdir()}  # no shard was another
+    with pytest.raises(OSError, match="No space"):
+        replace(split, images=255 - np.asarray(split.images)).write(folder)
+    assert tables.isdisjoint(path.name for path in folder.iterdir())
 
 
 def test_a_table_of_other_samples_than_the_images_is_refused(folder: Path) -> None:
