@@ -92,7 +92,11 @@ def mia(params: Params) -> Metrics:
     labels = manifest.labels
     compared, is_member = pair_up(labels, rows["forget"], rows["test"], section.seed)
     count = int(is_member.sum())
-    models = {name: _attack(folder, labels, compared, is_member, section) for name, folder in MODELS.items()}
+    attacked = {
+        name: _attack(folder, labels, compared, is_member, section) for name, folder in MODELS.items()
+    }
+    models = {name: model for name, (model, _) in attacked.items()}
+    losses = {name: found for name, (_, found) in attacked.items()}
     differences = {
         name: auc_difference(model.scores, models[REFERENCE].scores, is_member, section.confidence)
         for name, model in models.items()
@@ -113,7 +117,6 @@ def mia(params: Params) -> Metrics:
         **{f"{name}/{key}": value for name, found in each.items() for key, value in found.items()},
     }
     verdict = judge(differences[RESULT], differences["original"], section.margin, section.confidence, count)
-    losses = {name: _losses(folder, labels, compared) for name, folder in MODELS.items()}
     _write(metrics, verdict, {name: model.scores for name, model in models.items()}, losses, is_member)
     return metrics
 
@@ -147,23 +150,21 @@ def _attack(
     compared: NDArray[np.int64],
     is_member: NDArray[np.bool_],
     section: Mia,
-) -> Attacked:
+) -> tuple[Attacked, NDArray[np.float64]]:
+    """Return the model under attack, and its losses on the samples that are compared."""
     logits = read_logits(folder / "logits.npy", labels)
-    scores = attack(section.attack, Samples(logits[compared], labels[compared]))
+    samples = Samples(logits[compared], labels[compared])
+    scores = attack(section.attack, samples)
     seconds = _read_seconds(folder)
     if folder == MODELS[RESULT]:
         seconds += _read_seconds(MODELS["unlearned"])
-    return Attacked(
+    model = Attacked(
         right=hits(logits, labels),
         scores=scores,
         guesses=guess(scores, is_member, section.folds, section.seed),
         seconds=seconds,
     )
-
-
-def _losses(folder: Path, labels: NDArray[np.int64], compared: NDArray[np.int64]) -> NDArray[np.float64]:
-    logits = read_logits(folder / "logits.npy", labels)
-    return -attack("loss", Samples(logits[compared], labels[compared]))
+    return model, -attack("loss", samples)
 
 
 def _read_seconds(folder: Path) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import mmap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.core.errors import RESTORE, ExpungeError
-from tasks.samples.mapped import Rows
+from tasks.samples.mapped import Rows, give_back, read_ahead
 
 QUALITY = 95
 """Of 100: above it, files grow and hardly anything of the picture is gained (Pillow's documentation)."""
@@ -137,16 +136,12 @@ class Jpegs:
 
     def expect(self, places: Rows) -> None:
         """Let the system read images ahead."""
-        held: mmap.mmap = self._content._mmap  # type: ignore[attr-defined]
         for begin, size in zip(self._begins[places].tolist(), self._sizes[places].tolist(), strict=True):
-            start = begin // mmap.PAGESIZE * mmap.PAGESIZE
-            held.madvise(mmap.MADV_WILLNEED, start, begin + size - start)
+            read_ahead(self._content, begin, size)
 
     def give_back(self) -> None:
         """Give the memory back that was read into."""
-        held: mmap.mmap = self._content._mmap  # type: ignore[attr-defined]
-        if hasattr(mmap, "MADV_DONTNEED"):
-            held.madvise(mmap.MADV_DONTNEED)
+        give_back(self._content)
 
 
 def zipped(images: Sequence[bytes], shape: tuple[int, ...]) -> bytes:

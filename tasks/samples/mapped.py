@@ -61,7 +61,6 @@ class Pixels:
 
     def __init__(self, content: np.memmap[tuple[int, ...], np.dtype[np.uint8]]) -> None:
         self.content = content
-        self._map: mmap.mmap = content._mmap  # type: ignore[attr-defined]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,15 +78,27 @@ class Pixels:
     def expect(self, places: Rows) -> None:
         """Let the system read images ahead."""
         size = int(np.prod(self.shape[1:]))
-        offset = self.content.offset % mmap.ALLOCATIONGRANULARITY  # numpy maps from whole pages on
         for place in places.tolist():
-            begin = (offset + place * size) // mmap.PAGESIZE * mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, begin, offset + (place + 1) * size - begin)
+            read_ahead(self.content, place * size, size)
 
     def give_back(self) -> None:
         """Give the memory back that was read into."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+        give_back(self.content)
+
+
+def read_ahead(content: np.memmap[Any, Any], begin: int, size: int) -> None:
+    """Let the system read bytes of a mapped array that will be asked for soon."""
+    held: mmap.mmap = content._mmap  # type: ignore[attr-defined]
+    start = content.offset % mmap.ALLOCATIONGRANULARITY + begin  # numpy maps from whole pages on
+    page = start // mmap.PAGESIZE * mmap.PAGESIZE
+    held.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+
+
+def give_back(content: np.memmap[Any, Any]) -> None:
+    """Give the memory back into which a mapped array was read."""
+    held: mmap.mmap = content._mmap  # type: ignore[attr-defined]
+    if hasattr(mmap, "MADV_DONTNEED"):
+        held.madvise(mmap.MADV_DONTNEED)
 
 
 class Mapped:

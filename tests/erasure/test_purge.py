@@ -245,20 +245,31 @@ def test_a_table_that_the_user_tracks_is_reported_and_stays(project: Project) ->
     assert not checklist.holds
 
 
-def test_another_project_in_the_same_stores_loses_nothing(project: Project, tmp_path: Path) -> None:
-    """Its files have the same names, one of its images the same content."""
+def beside_another(project: Project, tmp_path: Path, seed: int) -> tuple[Path, Repository]:
+    """Let the project share its cache and remote with another one; return the cache, and that project."""
     shared = tmp_path / "shared"
     project.repository.dvc("cache", "dir", str(shared))
     shutil.move(project.root / ".dvc/cache", shared)
     project.repository.commit("a shared cache")
-    other = tracked_project(tmp_path / "other", seed=1, remote=str(project.store))
+    other = tracked_project(tmp_path / "other", seed=seed, remote=str(project.store))
+    other.dvc("cache", "dir", str(shared))
+    return shared, other
+
+
+def split_and_pushed(repository: Repository, message: str) -> None:
+    """Track what the images are by now, split them, commit and push."""
+    repository.dvc("add", "--quiet", "data/images")
+    repository.dvc("repro", "--quiet", "split")
+    repository.commit(message)
+    repository.dvc("push", "--quiet", "--run-cache")
+
+
+def test_another_project_in_the_same_stores_loses_nothing(project: Project, tmp_path: Path) -> None:
+    """Its files have the same names, one of its images the same content."""
+    shared, other = beside_another(project, tmp_path, seed=1)
     same = (project.root / "data/images" / OTHER).read_bytes()
     (other.root / "data/images" / OTHER).write_bytes(same)
-    other.dvc("cache", "dir", str(shared))
-    other.dvc("add", "--quiet", "data/images")
-    other.dvc("repro", "--quiet", "split")
-    other.commit("one image is the other project's, too")
-    other.dvc("push", "--quiet", "--run-cache")
+    split_and_pushed(other, "one image is the other project's, too")
     before = {k: v for k, v in other.contents("images", "split").items() if ".gitignore" not in k}
     request = project.promoted(GONE, OTHER)
     checklist = project.purge().carry_out([request])

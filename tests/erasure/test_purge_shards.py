@@ -13,7 +13,17 @@ from tasks.core.params import load
 from tasks.erasure.checklist import Outcome
 from tasks.erasure.purge import Purge, verify
 from tasks.samples.manifest import load_split
-from tests.erasure.test_purge import GONE, OTHER, Project, files, outcomes, project, tracked, tracked_project
+from tests.erasure.test_purge import (
+    GONE,
+    OTHER,
+    Project,
+    beside_another,
+    files,
+    outcomes,
+    project,
+    split_and_pushed,
+    tracked,
+)  # fmt: skip
 
 __all__ = ["project", "tracked"]
 
@@ -39,10 +49,14 @@ def slots(root: Path) -> dict[str, int]:
         return {row["sample_id"]: int(row["slot"]) for row in csv.DictReader(file)}
 
 
-def listed(project: Project, rev: str) -> dict[str, str]:
-    """MD5 of the shards, and of the folder, as a commit has them."""
-    lock = project.repository.git("show", f"{rev}:dvc.lock").split("- path: data/split/images\n")[1]
-    md5 = lock.split("md5: ")[1].split()[0]
+def md5_of_images(project: Project) -> str:
+    outs = project.repository.lock("split")["outs"]
+    return next(str(out["md5"]) for out in outs if out["path"] == "data/split/images")
+
+
+def listed(project: Project) -> dict[str, str]:
+    """MD5 of the shards, and of the folder, as ``dvc.lock`` has them."""
+    md5 = md5_of_images(project)
     return {"": md5, **(dict_of(project, md5))}
 
 
@@ -58,14 +72,14 @@ def has(store: Path, md5: str) -> bool:
 def test_one_shard_goes_from_every_store_and_nothing_else_of_the_images(
     sharded: Project, tmp_path: Path
 ) -> None:
-    old, place, before = listed(sharded, "HEAD"), slots(sharded.root), shards(sharded.root)
+    old, place, before = listed(sharded), slots(sharded.root), shards(sharded.root)
     assert len(old) == 1 + 9 + 1  # 33 images in nine shards, their slots, and the list of all
     number = f"{place[GONE] // 4:05}.npy"
     request = sharded.promoted(GONE)
     planned = Purge(sharded.root, load(), sharded.desk, {}).plan([request])
     checklist = sharded.purge().carry_out([request])
     sharded.record(request, checklist)
-    now = listed(sharded, "HEAD")
+    now = listed(sharded)
     changed = {"", number, "slots.csv"}
     assert {name for name in old if old[name] != now[name]} == changed
     assert {name for name in before if before[name] != shards(sharded.root)[name]} == changed - {""}
@@ -87,21 +101,20 @@ def test_one_shard_goes_from_every_store_and_nothing_else_of_the_images(
 def test_the_next_one_changes_its_own_shard_and_a_new_image_takes_a_free_slot(sharded: Project) -> None:
     first = sharded.promoted(GONE)
     sharded.record(first, sharded.purge().carry_out([first]))
-    old, place = listed(sharded, "HEAD"), slots(sharded.root)
+    old, place = listed(sharded), slots(sharded.root)
     shutil.copy("data/images/train/1/005.png", "data/images/train/1/new.png")
     sharded.repository.dvc("add", "--quiet", "data/images")
     sharded.repository.dvc("repro", "--quiet", "split")
     sharded.repository.commit("a new image")
     assert slots(sharded.root) == place | {"train/1/new.png": (set(range(33)) - set(place.values())).pop()}
-    assert sum(old[name] != md5 for name, md5 in listed(sharded, "HEAD").items()) == 3
+    assert sum(old[name] != md5 for name, md5 in listed(sharded).items()) == 3
 
 
 def test_splits_that_were_never_committed_go_too(sharded: Project) -> None:
     """The run cache alone knows them."""
     sharded.repository.change({"split.resize": 16})
     sharded.repository.dvc("repro", "--quiet", "split")
-    lock = (sharded.root / "dvc.lock").read_text()
-    md5 = lock.split("- path: data/split/images\n")[1].split("md5: ")[1].split()[0]
+    md5 = md5_of_images(sharded)
     large = dict_of(sharded, md5)
     sharded.repository.change({"split.resize": None})
     sharded.repository.dvc("repro", "--quiet", "split")
@@ -113,18 +126,10 @@ def test_splits_that_were_never_committed_go_too(sharded: Project) -> None:
 def test_another_project_with_nearly_the_same_images_in_the_same_stores_loses_none(
     sharded: Project, tmp_path: Path
 ) -> None:
-    shared = tmp_path / "shared"
-    sharded.repository.dvc("cache", "dir", str(shared))
-    shutil.move(sharded.root / ".dvc/cache", shared)
-    sharded.repository.commit("a shared cache")
-    other = tracked_project(tmp_path / "other", seed=0, remote=str(sharded.store))
+    _, other = beside_another(sharded, tmp_path, seed=0)
     other.root.joinpath("data/images/train/1/011.png").unlink()
-    other.dvc("cache", "dir", str(shared))
     other.change({"split.shard_mib": SHARD, "split.seed": 5})
-    other.dvc("add", "--quiet", "data/images")
-    other.dvc("repro", "--quiet", "split")
-    other.commit("the same images but one, another split of them")
-    other.dvc("push", "--quiet", "--run-cache")
+    split_and_pushed(other, "the same images but one, another split of them")
     before = {k: v for k, v in other.contents("images", "split").items() if ".gitignore" not in k}
     request = sharded.promoted(GONE, OTHER)
     checklist = sharded.purge().carry_out([request])

@@ -19,6 +19,7 @@ from tasks.requests import events as facts
 from tasks.requests.catalogue import PARTS, Catalogue
 from tasks.requests.desk import Desk
 from tasks.requests.events import Fact
+from tasks.requests.intake import Receipt
 from tasks.requests.keys import KeyStore
 from tasks.requests.ledger import Ledger
 from tasks.requests.request import Request
@@ -77,6 +78,18 @@ def catalogue(root: Path) -> Catalogue:
 def desk(root: Path, clock: Clock) -> Desk:
     ledger = Ledger("sqlite:///data/requests/ledger.db", clock)
     return Desk(ledger, KeyStore(root.parent / "keys", root), Settings(), clock)
+
+
+def named(desk: Desk, receipt: Receipt) -> list[str]:
+    """Ids of the samples that a request keeps by name."""
+    return sorted(desk.keys.names(receipt.request.id) or ())
+
+
+def validated(receipt: Receipt) -> facts.Validated:
+    """What was found when the request was taken."""
+    found = receipt.request.latest(facts.Validated)
+    assert found is not None
+    return found
 
 
 def submission(**changes: object) -> bytes:

@@ -33,7 +33,7 @@ from tasks.requests.subjects import write_subjects
 from tasks.samples import mapped
 from tasks.samples.manifest import LoadedSplit, Manifest, Samples
 from tests import small_split, tiny
-from tests.requests.conftest import submission
+from tests.requests.conftest import named, submission, validated
 from tests.requests.test_inbox import drop
 
 PROJECT = Path(__file__).parents[2]
@@ -85,16 +85,6 @@ def near(project: Path, desk: Desk) -> Desk:
 
 def take(desk: Desk, catalogue: Catalogue | None = None, **changes: object) -> Receipt:
     return desk.submit(submission(**changes), "a.json", catalogue or Catalogue.load(), channel="cli")
-
-
-def named(desk: Desk, receipt: Receipt) -> list[str]:
-    return sorted(desk.keys.names(receipt.request.id) or ())
-
-
-def validated(receipt: Receipt) -> facts.Validated:
-    found = receipt.request.latest(facts.Validated)
-    assert found is not None
-    return found
 
 
 FOUND = Copies(features=("train/7.png",), test_features=("test/1.png",))

@@ -17,7 +17,7 @@ from tasks.requests.parsing import parse
 from tasks.requests.schema import SubmissionError
 from tasks.requests.settings import Settings
 from tasks.requests.subjects import write_subjects
-from tests.requests.conftest import LIFE, go_on, row_of, submission
+from tests.requests.conftest import LIFE, go_on, named, row_of, submission, validated
 
 PEOPLE = {
     "train/3.png": ("crm:1",),
@@ -45,16 +45,6 @@ def tell(desk: Desk, of: dict[str, tuple[str, ...]]) -> Catalogue:
 
 def take(desk: Desk, catalogue: Catalogue | None, **changes: object) -> Receipt:
     return desk.submit(submission(**changes), "a.json", catalogue, channel="cli")
-
-
-def named(desk: Desk, receipt: Receipt) -> list[str]:
-    return sorted(desk.keys.names(receipt.request.id) or ())
-
-
-def validated(receipt: Receipt) -> facts.Validated:
-    found = receipt.request.latest(facts.Validated)
-    assert found is not None
-    return found
 
 
 def problem_of(receipt: Receipt) -> str:
