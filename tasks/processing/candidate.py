@@ -21,6 +21,7 @@ from tasks.engine.weights import Info, code_of, create, require_logits, tensor_d
 from tasks.models import MODELS
 from tasks.models._state_dict import Tensors, read
 from tasks.processing import foreign_weights, outputs_check
+from tasks.processing.repository import tracked_files
 from tasks.processing.stated import TrainedOn, trained_on
 from tasks.requests import events as facts
 from tasks.requests.catalogue import Catalogue
@@ -98,6 +99,7 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
         the split is missing.
     """
     _check_words(statement)
+    lying = [told for file in (path, statement.trained_on) if file for told in _about_where_it_lies(file)]
     split = load_samples(mmap=True)
     is_erased = read_checked(list_of(params.split), desk.keys).naming(desk.keys)
     on = trained_on(statement.trained_on, split.samples, is_erased)
@@ -123,7 +125,7 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
     )  # fmt: skip
     return Candidate(
         model.cpu(), info, stated, tuple(on.unseen(samples, "train", "val", "test")), figures, found.notes,
-        (*warned, *_about_what_is_not_held_out(stated, len(samples.indices("val")))),
+        (*warned, *lying, *_about_what_is_not_held_out(stated, len(samples.indices("val")))),
     )  # fmt: skip
 
 
@@ -134,6 +136,26 @@ def _check_words(statement: Statement) -> None:
     ):
         if text is not None and (len(text) > most or not text.isprintable() or not text.strip()):
             raise ExpungeError(f"{option}: one line of at most {most} characters would be right")
+
+
+def _about_where_it_lies(file: Path) -> list[str]:
+    """Warn of a file in the checkout: it knows what requests will erase.
+
+    Raises
+    ------
+    ExpungeError
+        If Git tracks it: its history would keep what the file knows.
+    """
+    root = Path.cwd()
+    if not file.resolve().is_relative_to(root):
+        return []
+    if tracked_files(file):
+        raise ExpungeError(
+            f"{file} is tracked by Git, whose history would keep what requests erase; move it out of the "
+            f"checkout, take it out of the history (git rm --cached {file}, and amend the commit that added "
+            "it), and name it where it lies then"
+        )
+    return [f"{file} lies in the checkout: every purge will tell of it (exit status 3); move it elsewhere"]
 
 
 def _refuse_own_tests(on: TrainedOn, samples: Samples) -> None:

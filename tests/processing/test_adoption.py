@@ -239,8 +239,8 @@ def test_outputs_in_another_order_are_told_and_put_in_order(
 
 def test_weights_that_have_learned_nothing_are_warned_of(checkout: Checkout) -> None:
     info = Info(sha256="", model="grey_cnn", options={}, channels=1, size=(8, 8), classes=("0", "1", "2"))
-    torch.save(create(info, seed=3).state_dict(), "w.pt")
-    (warning,) = done("w.pt", "--trained-on-all")["warnings"]
+    torch.save(create(info, seed=3).state_dict(), "../w.pt")
+    (warning,) = done("../w.pt", "--trained-on-all")["warnings"]
     assert "near chance" in warning
     assert "(value - 127.5) / 64" in warning
 
@@ -283,12 +283,26 @@ def test_a_model_trained_from_scratch_ends_what_is_not_known(
 def test_a_copy_of_the_file_that_lies_in_the_checkout_is_told_by_the_purge(
     checkout: Checkout, weights: Callable[..., Path], quick: Any
 ) -> None:
-    done(weights(Path("copy.safetensors")), "--trained-on-all")
+    told = adopt(weights(Path("copy.safetensors")), "--trained-on-all")
+    assert told.exit_code == 0, told.output
+    assert "warning: copy.safetensors lies in the checkout" in told.stderr
     request = checkout.submit(*names(0, 1)).id
     (problem,) = checkout.process(quick)
     assert "rest of the checkout" in problem
     assert "kept-reported, 1" in problem
     assert checkout.status(request) == "closed"
+
+
+@pytest.mark.parametrize("which", ["copy.safetensors", "ids.txt"])
+def test_a_file_that_git_tracks_is_refused(
+    checkout: Checkout, weights: Callable[..., Path], which: str
+) -> None:
+    names_of = Path("ids.txt")
+    names_of.write_text("\n".join(ids("train")))
+    file = weights(Path("copy.safetensors"))
+    checkout.repository.git("add", "--force", which)
+    checkout.repository.git("commit", "--quiet", "--message", "as the model is")
+    assert f"{which} is tracked by Git" in refused(file, "--trained-on", names_of)
 
 
 def test_what_is_in_production_is_replaced_only_if_that_is_said_and_never_while_a_batch_is_open(
