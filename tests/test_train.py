@@ -128,6 +128,15 @@ def test_a_recipe_that_diverges_is_refused_with_the_key_to_change() -> None:
     assert not Path("data/train").exists()
 
 
+def test_images_that_begin_too_small_for_the_model_are_refused_before_it_trains() -> None:
+    section = {"model": "small_cnn", "recipe": {"epochs": 3, "batch_size": 16, "lr": 0.1, "start_scale": 0.5}}
+    with pytest.raises(
+        ExpungeError, match=r"on images of 1×4×4 fails: .*raise the recipe's start_scale \(0\.5\)$"
+    ):
+        train(parameters(train=section))
+    assert not Path("data/train").exists()
+
+
 def test_a_split_that_is_not_there_is_named() -> None:
     Path("data/split/samples.csv").unlink()
     with pytest.raises(ExpungeError, match=r"^data/split/samples\.csv is missing; "):

@@ -184,9 +184,13 @@ class Split(Section):
 
 
 class Augment(Section):
-    """Augmentation of training batches; 0 or false switches a part off. Sizes in pixels."""
+    """Augmentation of training batches; 0 or false switches a part off. Sizes in pixels.
 
-    flip: bool = False
+    ``flip``: ``true`` mirrors half of the images in each epoch; ``alternating`` draws for each image whether
+    it is mirrored in the epochs of odd or of even number, so that two epochs show both sides of each.
+    """
+
+    flip: bool | Literal["alternating"] = False
     crop: Annotated[int, Field(ge=0, le=32)] = 0
     cutout: Annotated[int, Field(ge=0, le=64)] = 0
 
@@ -200,7 +204,10 @@ class Recipe(Section):
     zero (Smith & Topin 2018); ``cosine`` falls from ``lr`` to zero; ``cosine_restarts`` does so again and
     again, first in ``restart_epochs``, then in ``restart_mult`` times as many as before (Loshchilov &
     Hutter 2017); ``constant`` stays. All but ``one_cycle`` may rise for ``warmup_epochs`` first.
-    ``amp``: ``auto`` uses bfloat16 where the device computes in it natively, ``bfloat16`` anywhere;
+    ``start_scale``: share of their height and width that images are scaled to at the first step; they grow
+    evenly, and are whole from the share ``full_scale`` of the steps on (progressive resizing: Howard 2018, in
+    fast.ai's entry to DAWNBench; Tan & Le 2021, section 4.2).
+    ``amp``: ``auto`` uses bfloat16 where it was measured to be faster, ``bfloat16`` anywhere;
     ``float16`` is for CUDA, with scaled losses; ``off`` is float32.
 
     What belongs to an optimizer or a schedule that is not chosen is ignored, see :attr:`unused`.
@@ -223,6 +230,8 @@ class Recipe(Section):
     restart_mult: Annotated[int, Field(ge=1, le=100)] = 1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: Augment = Augment()
+    start_scale: Annotated[float, Field(ge=0.1, le=1)] = 1.0
+    full_scale: Annotated[float, Field(gt=0, le=1)] = 0.6
     amp: Literal["off", "auto", "bfloat16", "float16"] = "off"
     compile: bool = False
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 
 from tasks.core.params import Augment
 
 
-def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    images: torch.Tensor,
+    settings: Augment,
+    generator: torch.Generator,
+    mirrored: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Apply the parts that ``settings`` switches on: crop, then flip, then cutout.
 
     Parameters
@@ -19,11 +27,13 @@ def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator)
         ``cutout``: blank one square of that side an image (DeVries & Taylor 2017).
     generator
         Source of randomness, on the images' device.
+    mirrored
+        ``bool [B]``, which images are mirrored; drawn if there is none.
     """
     if settings.crop:
         images = crop(images, settings.crop, generator)
     if settings.flip:
-        images = flip(images, generator)
+        images = flip(images, generator) if mirrored is None else mirror(images, mirrored)
     if settings.cutout:
         images = cutout(images, settings.cutout, generator)
     return images
@@ -31,8 +41,38 @@ def augment(images: torch.Tensor, settings: Augment, generator: torch.Generator)
 
 def flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mirror each image left to right with probability one half."""
-    chosen = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    return mirror(images, torch.rand(len(images), generator=generator, device=images.device) < 0.5)
+
+
+def mirror(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mirror the chosen images, ``bool [B]``, left to right."""
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
+
+
+def sides(count: int, *, seed: int, epoch: int, device: torch.device) -> torch.Tensor:
+    """Which of ``count`` images an epoch shows mirrored, ``bool [count]``: in the next one, the others.
+
+    Each image draws once a training on which side it begins (Jordan 2024, section 3.6): over two epochs the
+    net sees both sides of all, where independent draws show a half of them the same side twice.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    first = torch.rand(count, generator=generator, device=device) < 0.5
+    return first if epoch % 2 else ~first
+
+
+def scaled(images: torch.Tensor, scale: float) -> torch.Tensor:
+    """Images ``float [B, C, H, W]`` with both sides scaled, bilinearly and without aliasing."""
+    height, width = sides_at(images.shape[2:], scale)
+    if (height, width) == images.shape[2:]:
+        return images
+    small = nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
+
+
+def sides_at(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width in pixels, of images of that size, at a scale."""
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
 
 
 def crop(images: torch.Tensor, pad: int, generator: torch.Generator) -> torch.Tensor:

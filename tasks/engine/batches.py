@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from tasks.core.params import Recipe
-from tasks.engine.augment import augment
+from tasks.engine.augment import augment, scaled, sides
 from tasks.engine.data import Data, normalise
 
 
@@ -58,6 +58,8 @@ def batches(
     All processes draw one order, and take turns: ``world`` of them see in a step the very batches that
     one would see that accumulates ``world`` times as many, augmented alike.
     """
+    alternates = recipe.augment.flip == "alternating"
+    side = sides(len(data), seed=mixed(seed, 0), epoch=epoch, device=data.device) if alternates else None
     generator = torch.Generator(data.device).manual_seed(mixed(seed, epoch))
     order = torch.randperm(len(data), generator=generator, device=data.device)
     whole = plan(len(data), recipe, world)
@@ -67,9 +69,28 @@ def batches(
         # others' batches are augmented, too: that is cheap, and draws the numbers that are theirs
         images = data.pixels(rows)
         data.expect(following)
-        images = augment(images, recipe.augment, generator)
+        images = augment(images, recipe.augment, generator, None if side is None else side[rows])
         if turn % world == rank:
-            yield normalise(images), data.labels.index_select(0, rows)
+            at = scale_at(recipe, (epoch - 1) * whole.steps + turn // (whole.own * world), whole.steps)
+            yield scaled(normalise(images), at), data.labels.index_select(0, rows)
+
+
+def scale_at(recipe: Recipe, step: int, steps: int) -> float:
+    """Share of their height and width that images have at a step, counted from 0 over all epochs.
+
+    It grows linearly from ``start_scale`` to 1, which it is from the share ``full_scale`` of all steps on.
+
+    Parameters
+    ----------
+    recipe
+        Of the training.
+    step
+        Of the optimizer.
+    steps
+        An epoch.
+    """
+    done = step / (recipe.epochs * steps * recipe.full_scale)
+    return recipe.start_scale + (1 - recipe.start_scale) * min(1.0, done)
 
 
 def mixed(seed: int, epoch: int) -> int:

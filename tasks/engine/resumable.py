@@ -9,15 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tasks.core.errors import ExpungeError
 from tasks.core.files import content_digest
 from tasks.core.params import Recipe
 from tasks.engine import device as devices
 from tasks.engine import distributed
+from tasks.engine.augment import sides_at
 from tasks.engine.checkpoint import Checkpoint
 from tasks.engine.data import Data, Groups
 from tasks.engine.outputs import write
 from tasks.engine.training import OnEpoch, fit
-from tasks.engine.weights import Info
+from tasks.engine.weights import Info, require_logits
 
 DIGESTED = 2**24
 """Bytes of images that are digested at once."""
@@ -58,7 +60,14 @@ def fit_and_write(
     -------
     metrics
         Those of :func:`tasks.engine.outputs.write`.
+
+    Raises
+    ------
+    ExpungeError
+        If the model does not take images as small as ``recipe.start_scale`` makes the first ones, or the
+        training fails.
     """
+    _require_start(model, info, recipe)
     data, val = groups.on_device(on, device), groups.on_device("val", device)
     work = {
         "stage": stage,
@@ -78,6 +87,17 @@ def fit_and_write(
     if is_main:
         checkpoint.discard()
     return metrics
+
+
+def _require_start(model: nn.Module, info: Info, recipe: Recipe) -> None:
+    size = sides_at(info.size, recipe.start_scale)
+    if size == info.size:
+        return
+    try:
+        require_logits(model, info.model_copy(update={"size": size}))
+    except ExpungeError as error:
+        why = str(error).rpartition(";")[0]
+        raise ExpungeError(f"{why}; raise the recipe's start_scale ({recipe.start_scale:g})") from None
 
 
 def _digest(*sets: Data) -> str:

@@ -12,7 +12,8 @@ from tests.core.test_params_yaml import SHIPPED, refusal
 SECTIONS = "split, train, retrain, unlearn, finetune, mia, audit, report, runtime, tracking, requests"
 RECIPE = (
     "epochs, batch_size, accumulate, optimizer, lr, momentum, nesterov, betas, eps, weight_decay, schedule, "
-    "warmup, warmup_epochs, restart_epochs, restart_mult, label_smoothing, augment, amp, compile"
+    "warmup, warmup_epochs, restart_epochs, restart_mult, label_smoothing, augment, start_scale, full_scale, "
+    "amp, compile"
 )
 
 MINIMAL = """\

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from tasks.core.params import Augment
-from tasks.engine.augment import augment, crop, cutout, flip
+from tasks.engine.augment import augment, crop, cutout, flip, scaled, sides
 
 RARE = 1e-6
 """Chance that a correct generator fails one of the tests of uniformity, for a random seed."""
@@ -155,3 +155,31 @@ def test_a_part_that_is_switched_off_changes_and_draws_nothing() -> None:
     batch = images(5)
     assert torch.equal(augment(batch, Augment(), random), batch)
     assert torch.equal(random.get_state(), before)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_alternating_sides_show_each_image_both_ways_in_two_epochs(seed: int) -> None:
+    cpu = torch.device("cpu")
+    first, second, third = (sides(4000, seed=seed, epoch=epoch, device=cpu) for epoch in (1, 2, 3))
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
+    assert abs(int(first.sum()) - 2000) < 5 * 4000**0.5 / 2  # five standard deviations
+
+
+def test_a_scaled_image_is_the_mean_of_the_pixels_below_each() -> None:
+    batch = images(3, channels=2).float()
+    halved = scaled(batch, 0.5)
+    assert halved.shape == (3, 2, 4, 4)
+    flat = scaled(torch.full((1, 1, 9, 8), 7.0), 0.5)
+    assert flat.shape == (1, 1, 4, 4)
+    torch.testing.assert_close(flat, torch.full((1, 1, 4, 4), 7.0))
+    # of a bilinear filter widened twofold, the weights at distances 1/2 and 3/2 are 3/8 and 1/8
+    inner = batch[:, :, 1:5]
+    weights = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    expected = torch.einsum("bchw,h,w->bc", inner[:, :, :, 1:5], weights, weights)
+    torch.testing.assert_close(halved[:, :, 1, 1], expected)
+
+
+def test_a_whole_image_is_left_as_it_is() -> None:
+    batch = images(2).float()
+    assert scaled(batch, 1.0) is batch

@@ -5,6 +5,7 @@ import torch
 
 from tasks.core.params import Augment
 from tasks.engine.batches import Plan, batches, plan
+from tasks.engine.data import normalise
 from tests import tiny
 
 
@@ -42,3 +43,34 @@ def test_processes_take_turns_in_the_batches_that_one_would_accumulate(count: in
 def test_the_images_of_a_short_only_step_are_spread_evenly() -> None:
     sizes = [len(labels) for _, labels in batches(tiny.noise(50), tiny.recipe(accumulate=8), seed=0, epoch=1)]
     assert sizes == [13, 13, 12, 12]
+
+
+def test_alternating_images_are_mirrored_in_every_other_epoch() -> None:
+    data = tiny.noise(48)
+    recipe = tiny.recipe(augment=Augment(flip="alternating"))
+
+    def seen(epoch: int) -> set[bytes]:
+        return {
+            image.numpy().tobytes()
+            for images, _ in batches(data, recipe, seed=3, epoch=epoch)
+            for image in images.contiguous()
+        }
+
+    plain = {image.numpy().tobytes() for image in normalise(data.images).contiguous()}
+    mirrored = {image.numpy().tobytes() for image in normalise(data.images.flip(3)).contiguous()}
+    for epoch in (1, 2):
+        assert seen(epoch) <= plain | mirrored
+    assert len(seen(1) & plain) + len(seen(2) & plain) == 48
+    assert not seen(1) & seen(2)
+    assert seen(1) == seen(3)
+
+
+def test_images_grow_until_they_are_whole() -> None:
+    recipe = tiny.recipe(epochs=4, start_scale=0.5, full_scale=0.5)
+    sizes = [
+        [tuple(images.shape[2:]) for images, _ in batches(tiny.noise(48), recipe, seed=0, epoch=epoch)]
+        for epoch in (1, 2, 3, 4)
+    ]
+    assert sizes[0][0] == (4, 4)
+    assert sizes[:2] == [[(4, 4), (5, 5), (5, 5)], [(6, 6), (7, 7), (7, 7)]]  # 4 + 4 · step / 6, rounded
+    assert sizes[2:] == [[(8, 8)] * 3] * 2

@@ -31,10 +31,11 @@ def train(
     kill_after: int | None = None,
     identity: str = "a",
     checkpoint: bool = True,
+    size: int = 8,
     told: Any = None,
 ) -> tuple[dict[str, torch.Tensor], Fit]:
     """Train a fresh model from the checkpoint, if there is one; Killed is raised after an epoch."""
-    model = tiny.model()
+    model = tiny.model(size=size)
 
     def on_epoch(epoch: int, row: Epoch) -> None:
         (told or ignore)(epoch, row)
@@ -42,7 +43,7 @@ def train(
             raise Killed
 
     done = fit(
-        model, tiny.noise(50), recipe, seed=5, val=tiny.noise(20, seed=1),
+        model, tiny.noise(50, size=size), recipe, seed=5, val=tiny.noise(20, size=size, seed=1),
         checkpoint=Checkpoint("train", {"of": identity}) if checkpoint else None, on_epoch=on_epoch,
     )  # fmt: skip
     return tiny.state(model), done
@@ -72,15 +73,16 @@ def test_a_training_killed_after_an_epoch_ends_with_the_same_bits(
         {"schedule": "cosine_restarts", "warmup_epochs": 1, "restart_epochs": 1, "restart_mult": 2},
         {"optimizer": "adamw", "schedule": "constant", "accumulate": 2},
         {"schedule": "cosine", "amp": "bfloat16"},
+        {"augment": Augment(flip="alternating"), "start_scale": 0.6, "full_scale": 0.8},
     ],
 )
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_so_it_does_with_any_optimizer_schedule_and_precision(changes: dict[str, Any], epoch: int) -> None:
     recipe = tiny.recipe(epochs=4, **changes)
-    whole, expected = train(recipe, checkpoint=False)
+    whole, expected = train(recipe, checkpoint=False, size=16)
     with pytest.raises(Killed):
-        train(recipe, kill_after=epoch)
-    resumed, done = train(recipe)
+        train(recipe, kill_after=epoch, size=16)
+    resumed, done = train(recipe, size=16)
     assert tiny.equal(resumed, whole)
     assert tiny.untimed(done.history) == tiny.untimed(expected.history)
 
