@@ -207,7 +207,7 @@ class Recipe(Section):
     ``start_scale``: share of their height and width that images are scaled to at the first step; they grow
     evenly, and are whole from the share ``full_scale`` of the steps on (progressive resizing: Howard 2018, in
     fast.ai's entry to DAWNBench; Tan & Le 2021, section 4.2).
-    ``amp``: ``auto`` uses bfloat16 where it was measured to be faster, ``bfloat16`` anywhere;
+    ``amp``: ``auto`` uses bfloat16 where the device computes in it natively, ``bfloat16`` anywhere;
     ``float16`` is for CUDA, with scaled losses; ``off`` is float32.
 
     What belongs to an optimizer or a schedule that is not chosen is ignored, see :attr:`unused`.

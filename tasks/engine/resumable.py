@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tasks.core.errors import ExpungeError
 from tasks.core.files import content_digest
 from tasks.core.params import Recipe
 from tasks.engine import device as devices
@@ -67,7 +66,10 @@ def fit_and_write(
         If the model does not take images as small as ``recipe.start_scale`` makes the first ones, or the
         training fails.
     """
-    _require_start(model, info, recipe)
+    size = sides_at(info.size, recipe.start_scale)
+    if size != info.size:
+        first = info.model_copy(update={"size": size})
+        require_logits(model, first, f"raise the recipe's start_scale ({recipe.start_scale:g})")
     data, val = groups.on_device(on, device), groups.on_device("val", device)
     work = {
         "stage": stage,
@@ -87,17 +89,6 @@ def fit_and_write(
     if is_main:
         checkpoint.discard()
     return metrics
-
-
-def _require_start(model: nn.Module, info: Info, recipe: Recipe) -> None:
-    size = sides_at(info.size, recipe.start_scale)
-    if size == info.size:
-        return
-    try:
-        require_logits(model, info.model_copy(update={"size": size}))
-    except ExpungeError as error:
-        why = str(error).rpartition(";")[0]
-        raise ExpungeError(f"{why}; raise the recipe's start_scale ({recipe.start_scale:g})") from None
 
 
 def _digest(*sets: Data) -> str:

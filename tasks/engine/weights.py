@@ -107,15 +107,32 @@ def differing_option(info: Info, options: Section) -> str | None:
     return next((name for name in wanted if found[name] != wanted[name]), None)
 
 
-def require_logits(model: nn.Module, info: Info) -> None:
-    """See that two grey images of the split's size become two rows of logits."""
-    images = torch.zeros(2, info.channels, *info.size).contiguous(memory_format=torch.channels_last)
+def require_logits(model: nn.Module, info: Info, remedy: str = "") -> None:
+    """See that two grey images of the size in ``info`` become two rows of logits.
+
+    Parameters
+    ----------
+    model
+        On any device; it is in training mode afterwards.
+    info
+        Tells channels, size and classes.
+    remedy
+        What to do where it fails; the model's own by default.
+
+    Raises
+    ------
+    ExpungeError
+        If the model does not take such images, or gives something else.
+    """
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, info.channels, *info.size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
     what = f"model {info.model} on images of {info.channels}×{info.size[0]}×{info.size[1]}"
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             found = model.eval()(images)
         except (RuntimeError, ValueError, AssertionError) as error:
-            remedy = getattr(model, "remedy", Architecture.remedy)
+            remedy = remedy or getattr(model, "remedy", Architecture.remedy)
             raise ExpungeError(f"{what} fails: {' '.join(str(error).split())}; {remedy}") from error
     model.train()
     shape = tuple(getattr(found, "shape", ())) or type(found).__name__

@@ -95,8 +95,8 @@ def examine(path: Path, statement: Statement, params: Params, desk: Desk) -> Can
     Raises
     ------
     ExpungeError
-        If the file holds no state dict of the model that ``params.yaml`` names, what is stated cannot be, or
-        the split is missing.
+        If Git tracks a file that is named, the weights are no state dict of the model that ``params.yaml``
+        names, what is stated cannot be, or the split is missing.
     """
     _check_words(statement)
     lying = [told for file in (path, statement.trained_on) if file for told in _about_where_it_lies(file)]
